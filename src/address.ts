@@ -1,0 +1,642 @@
+/**
+ * Endpoints and addresses: parse, format, compare; address ranges and what the special ones are for.
+ *
+ * An endpoint is what a person writes and may hold a name; an address is what the system connects to and never does.
+ * Everything accepts exactly one spelling of an IP address, because a second spelling is how a filter is passed:
+ * `0x7f.1`, `2130706433`, `0177.0.0.1` and digits of other scripts all reach 127.0.0.1 through `getaddrinfo(3)`.
+ */
+
+import { domainToASCII } from 'node:url'
+import { AddressError, type CodeOf, invalidType, nearest, printable, refuseUnknown, show } from './errors.js'
+
+/** An IP address and port, in canonical spelling: what a socket is bound or connected to. */
+export interface IpAddress {
+  readonly family: 'ipv4' | 'ipv6'
+  readonly address: string
+  readonly port: number
+  readonly scope?: string
+}
+/** A UNIX-domain name; `path` is empty for an unnamed socket; an abstract name has no leading NUL or `@`. */
+export interface UnixAddress {
+  readonly family: 'unix'
+  readonly path: string
+  readonly abstract: boolean
+}
+export type Address = IpAddress | UnixAddress
+
+export type IpTransport = 'tcp' | 'tls' | 'udp'
+export type UnixTransport = 'unix' | 'tls+unix' | 'unixgram' | 'unixpacket'
+export type Transport = IpTransport | UnixTransport
+
+/** An endpoint as an object. Nothing in it is decoded: a `%` in `path` is a `%`, an `@` is an `@`. */
+export interface EndpointObject {
+  transport: Transport
+  /** A name, an IPv4 address, or an IPv6 address without brackets. Absent, `''` and `'*'`: all interfaces, for listening. */
+  host?: string | undefined
+  port?: number | undefined
+  /** The interface of a link-local IPv6 address, as a name or number. */
+  scope?: string | undefined
+  path?: string | undefined
+  /** Whether `path` is a name in the abstract namespace of Linux. */
+  abstract?: boolean | undefined
+}
+
+/**
+ * Where: `tcp://host:port`, `tls://host:port`, `udp://host:port`, `unix:/path`, `unix:@abstract`, `tls+unix:/path`,
+ * `unixgram:/path`, `unixpacket:/path`; the same as a `URL`; or an object.
+ */
+export type Endpoint = string | URL | EndpointObject
+
+export interface IpEndpoint {
+  readonly transport: IpTransport
+  /** A name in lower case, or an IP address in canonical spelling; undefined means all interfaces. */
+  readonly host: string | undefined
+  readonly port: number
+  readonly scope?: string
+}
+export interface UnixEndpoint {
+  readonly transport: UnixTransport
+  readonly path: string
+  readonly abstract: boolean
+}
+/** An endpoint that was checked and brought into its one normal form. Frozen, and itself a valid {@link Endpoint}. */
+export type ParsedEndpoint = IpEndpoint | UnixEndpoint
+
+const IP_TRANSPORTS: ReadonlySet<string> = new Set<IpTransport>(['tcp', 'tls', 'udp'])
+const UNIX_TRANSPORTS: ReadonlySet<string> = new Set<UnixTransport>(['unix', 'tls+unix', 'unixgram', 'unixpacket'])
+const TRANSPORTS: readonly string[] = [...IP_TRANSPORTS, ...UNIX_TRANSPORTS]
+const PARSED: WeakSet<object> = new WeakSet()
+
+/** `sun_path` has 108 bytes, the last of a path is a NUL, the first of an abstract name is one. */
+const LONGEST_PATH = 107
+const LONGEST_NAME = 253
+const LONGEST_LABEL = 63
+
+export function isUnixEndpoint(endpoint: ParsedEndpoint): endpoint is UnixEndpoint {
+  return UNIX_TRANSPORTS.has(endpoint.transport)
+}
+
+/**
+ * Checks an endpoint and brings it into its normal form.
+ *
+ * ```ts
+ * parseEndpoint('tcp://[::0:1]:80') // { transport: 'tcp', host: '::1', port: 80 }
+ * ```
+ *
+ * @throws AddressError with the bad part, what was expected, and the whole endpoint; TypeError for a wrong type
+ */
+export function parseEndpoint(endpoint: Endpoint | ParsedEndpoint): ParsedEndpoint {
+  if (typeof endpoint === 'string') return parseText(endpoint)
+  if (typeof endpoint !== 'object' || endpoint === null) throw invalidType('endpoint', 'a string, a URL or an object', endpoint)
+  if (endpoint instanceof URL) return parseText(urlText(endpoint))
+  if (PARSED.has(endpoint)) return endpoint as ParsedEndpoint
+  return parseObject(endpoint as EndpointObject)
+}
+
+function parseText(text: string): ParsedEndpoint {
+  const scheme = /^([A-Za-z][A-Za-z0-9+.-]*):/.exec(text)?.[1]
+  if (scheme === undefined) throw bad('BAD_ENDPOINT', 'no scheme', text, `tcp://host:port or unix:/path (one of ${TRANSPORTS.join(', ')})`)
+  const transport = scheme.toLowerCase()
+  const rest = text.slice(scheme.length + 1)
+  if (UNIX_TRANSPORTS.has(transport)) return parsePath(transport as UnixTransport, rest, text)
+  if (!IP_TRANSPORTS.has(transport)) throw unknownScheme(scheme, rest, text)
+  if (!rest.startsWith('//')) throw bad('BAD_ENDPOINT', `no "//" after ${show(`${scheme}:`)}`, text, `${transport}://host:port`)
+  return parseAuthority(transport as IpTransport, rest.slice(2), text)
+}
+
+function unknownScheme(scheme: string, rest: string, text: string): AddressError {
+  const near = nearest(scheme, TRANSPORTS)
+  const hint = /^\d+$/.test(rest) ? `; did you mean ${show(`tcp://${text}`)}?` : near ? `; did you mean ${show(near)}?` : ''
+  return bad('BAD_SCHEME', `unknown scheme ${show(scheme)}`, text, TRANSPORTS.join(', ') + hint)
+}
+
+function parseAuthority(transport: IpTransport, authority: string, text: string): IpEndpoint {
+  const at = authority.lastIndexOf('@')
+  if (at >= 0) throw bad('BAD_ENDPOINT', 'user information', text, 'nothing before the host')
+  const stray = /[/?#\\]/.exec(authority)
+  if (stray) throw bad('BAD_ENDPOINT', `unexpected ${show(authority.slice(stray.index))}`, text, 'nothing after the port')
+  if (authority.startsWith('[')) return parseBracketed(transport, authority, text)
+  const colon = authority.lastIndexOf(':')
+  if (colon < 0) throw bad('BAD_PORT', 'no port', text, `${transport}://host:port with a port from 0 to 65535`)
+  const host = authority.slice(0, colon)
+  if (host.includes(':')) throw bad('BAD_HOST', `bad host ${show(host)}`, text, 'an IPv6 address in brackets, [::1]')
+  const port = parsePort(authority.slice(colon + 1), text)
+  return ipEndpoint(transport, parseHost(host, text), port)
+}
+
+function parseBracketed(transport: IpTransport, authority: string, text: string): IpEndpoint {
+  const [, inside, after] = /^\[([^\]]*)\](.*)$/s.exec(authority) ?? []
+  if (inside === undefined || after === undefined)
+    throw bad('BAD_HOST', `no "]" after ${show(authority)}`, text, 'an IPv6 address in brackets, [::1]')
+  const [, literal = '', encoded] = /^([^%]*)(?:%(.*))?$/s.exec(inside) ?? []
+  const host = ipBytes(literal)?.length === 16 ? (canonicalIp(literal) as string) : undefined
+  if (host === undefined) throw bad('BAD_HOST', `bad host ${show(`[${inside}]`)}`, text, 'an IPv6 address in the brackets')
+  // RFC 6874 writes the separator as %25; people and most programs write it as it is. `%25` alone is interface 25.
+  const scope = encoded?.startsWith('25') && encoded.length > 2 ? encoded.slice(2) : encoded
+  if (scope !== undefined) checkScope(scope, text)
+  if (!after.startsWith(':'))
+    throw bad('BAD_PORT', after === '' ? 'no port' : `unexpected ${show(after)}`, text, 'a colon and a port after the bracket')
+  return ipEndpoint(transport, host, parsePort(after.slice(1), text), scope)
+}
+
+function parsePort(digits: string, text: string): number {
+  const port = /^(0|[1-9]\d{0,4})$/.test(digits) ? Number(digits) : Number.NaN
+  if (!(port <= 65535)) throw bad('BAD_PORT', digits === '' ? 'no port' : `bad port ${show(digits)}`, text, '0 to 65535')
+  return port
+}
+
+function parseHost(host: string, text: string): string | undefined {
+  if (host === '' || host === '*') return undefined
+  if (ipv4Bytes(host)) return host
+  const name = hasOnlyAscii(host) ? host.toLowerCase() : fromUnicode(host)
+  const flaw = name === undefined ? 'a name or an IP address' : flawOfName(name)
+  if (flaw !== undefined) throw bad('BAD_HOST', `bad host ${show(host)}`, text, flaw)
+  return name
+}
+
+function hasOnlyAscii(text: string): boolean {
+  return !/[^\x00-\x7f]/.test(text)
+}
+
+/** An internationalised name as A-labels. What other scripts' digits turn into is refused by {@link flawOfName}. */
+function fromUnicode(host: string): string | undefined {
+  // domainToASCII would decode a % and cut at some delimiters.
+  if (/[\x00-\x7f]/.test(host.replace(/[A-Za-z0-9._-]/g, ''))) return undefined
+  return domainToASCII(host) || undefined
+}
+
+/** What a host name should have been, or undefined if it is one. */
+function flawOfName(name: string): string | undefined {
+  const bare = name.endsWith('.') ? name.slice(0, -1) : name
+  if (bare.length > LONGEST_NAME) return `a name of at most ${LONGEST_NAME} bytes`
+  const labels = bare.split('.')
+  for (const label of labels) {
+    if (label.length > LONGEST_LABEL) return `labels of at most ${LONGEST_LABEL} bytes`
+    if (!/^[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?$/.test(label)) return 'a name of letters, digits, hyphens and dots, or an IP address'
+  }
+  // No top-level domain is a number, and getaddrinfo(3) takes such names for IPv4 addresses in old spellings.
+  if (/^(?:\d+|0x[0-9a-f]*)$/.test(labels.at(-1) as string))
+    return 'an IPv4 address of four decimal numbers without leading zeros, or a name'
+  return undefined
+}
+
+function checkScope(scope: string, text: string): void {
+  if (!/^[A-Za-z0-9._~:-]{1,15}$/.test(scope)) throw bad('BAD_HOST', `bad scope ${show(scope)}`, text, 'the name or number of an interface')
+}
+
+function parsePath(transport: UnixTransport, rest: string, text: string): UnixEndpoint {
+  const abstract = rest.startsWith('@')
+  const encoded = abstract ? rest.slice(1) : rest
+  const stray = /%(?![0-9A-Fa-f]{2})/.exec(encoded)
+  if (stray)
+    throw bad(
+      'BAD_PATH',
+      `bad escape ${show(encoded.slice(stray.index, stray.index + 3))}`,
+      text,
+      '%XX with two hexadecimal digits, %25 for a percent sign',
+    )
+  let path: string
+  try {
+    path = encoded.replace(/(?:%[0-9A-Fa-f]{2})+/g, decodeURIComponent)
+  } catch {
+    throw bad('BAD_PATH', 'a path that is not UTF-8', text, 'escapes that form UTF-8')
+  }
+  return unixEndpoint(transport, path, abstract, text)
+}
+
+function unixEndpoint(transport: UnixTransport, path: string, abstract: boolean, text: string): UnixEndpoint {
+  if (path === '') throw bad('BAD_PATH', 'no path', text, `${transport}:/path or ${transport}:@name`)
+  if (path.includes('\0')) throw bad('BAD_PATH', 'a NUL in the path', text, 'a path without NUL')
+  if (/\p{Surrogate}/u.test(path)) throw bad('BAD_PATH', 'half a surrogate pair in the path', text, 'well-formed text')
+  const bytes = Buffer.byteLength(path)
+  if (bytes > LONGEST_PATH) throw bad('PATH_TOO_LONG', `a path of ${bytes} bytes`, text, `at most ${LONGEST_PATH}`)
+  return parsed({ transport, path, abstract })
+}
+
+function ipEndpoint(transport: IpTransport, host: string | undefined, port: number, scope?: string): IpEndpoint {
+  return parsed({ transport, host, port, ...(scope !== undefined && { scope }) })
+}
+
+function parsed<T extends ParsedEndpoint>(endpoint: T): T {
+  PARSED.add(endpoint)
+  return Object.freeze(endpoint)
+}
+
+/** A `URL` of a scheme it does not know percent-encodes the letters of other scripts in the host; they are taken back. */
+function urlText(url: URL): string {
+  const { host } = url
+  const decoded = host.replace(/(?:%[89A-Fa-f][0-9A-Fa-f])+/g, (bytes) => {
+    try {
+      return decodeURIComponent(bytes)
+    } catch {
+      return bytes
+    }
+  })
+  return host === decoded ? url.href : url.href.replace(host, () => decoded)
+}
+
+const OBJECT_KEYS = ['transport', 'host', 'port', 'scope', 'path', 'abstract']
+
+function parseObject(given: EndpointObject): ParsedEndpoint {
+  refuseUnknown(given, OBJECT_KEYS, 'endpoint')
+  // Own properties only: an endpoint made from foreign data must not find a host in a polluted prototype.
+  const { transport, host, port, scope, path, abstract } = { __proto__: null, ...given } as unknown as EndpointObject
+  if (typeof transport !== 'string') throw invalidType('endpoint.transport', `one of ${TRANSPORTS.join(', ')}`, transport)
+  const text = `{ transport: ${show(transport)}${field('host', host)}${field('port', port)}${field('scope', scope)}${field('path', path)}${field('abstract', abstract)} }`
+  if (UNIX_TRANSPORTS.has(transport)) {
+    if (host !== undefined || port !== undefined || scope !== undefined)
+      throw bad('BAD_ENDPOINT', 'host, port or scope', text, `path alone for ${transport}`)
+    if (typeof path !== 'string') throw invalidType('endpoint.path', 'a string', path)
+    if (abstract !== undefined && typeof abstract !== 'boolean') throw invalidType('endpoint.abstract', 'a boolean', abstract)
+    return unixEndpoint(transport as UnixTransport, path, abstract ?? false, text)
+  }
+  if (!IP_TRANSPORTS.has(transport)) throw bad('BAD_SCHEME', `unknown transport ${show(transport)}`, text, TRANSPORTS.join(', '))
+  if (path !== undefined || abstract !== undefined) throw bad('BAD_ENDPOINT', 'path or abstract', text, `host and port for ${transport}`)
+  if (host !== undefined && typeof host !== 'string') throw invalidType('endpoint.host', 'a string', host)
+  if (scope !== undefined && typeof scope !== 'string') throw invalidType('endpoint.scope', 'a string', scope)
+  if (typeof port !== 'number') throw invalidType('endpoint.port', 'a number from 0 to 65535', port)
+  if (!Number.isInteger(port) || port < 0 || port > 65535) throw bad('BAD_PORT', `bad port ${port}`, text, '0 to 65535')
+  return ipObject(transport as IpTransport, host ?? '', Math.abs(port), scope, text)
+}
+
+function ipObject(transport: IpTransport, given: string, port: number, scope: string | undefined, text: string): IpEndpoint {
+  const [, literal = '', inner] = /^([^%]*)(?:%(.*))?$/s.exec(given) ?? []
+  const isV6 = ipBytes(literal)?.length === 16
+  if (!isV6 && scope !== undefined) throw bad('BAD_HOST', `a scope for ${show(given)}`, text, 'a scope on an IPv6 address alone')
+  if (given.startsWith('[')) throw bad('BAD_HOST', `bad host ${show(given)}`, text, 'an IPv6 address without brackets in an object')
+  if (!isV6) return ipEndpoint(transport, parseHost(given, text), port)
+  if (inner !== undefined && scope !== undefined && inner !== scope)
+    throw bad('BAD_HOST', `two scopes, ${show(inner)} and ${show(scope)}`, text, 'one')
+  const zone = scope ?? inner
+  if (zone !== undefined) checkScope(zone, text)
+  return ipEndpoint(transport, canonicalIp(literal), port, zone)
+}
+
+function field(name: string, value: unknown): string {
+  return value === undefined ? '' : `, ${name}: ${show(value)}`
+}
+
+function bad(code: CodeOf<'AddressError'>, what: string, text: string, expected: string): AddressError {
+  // What stands before an @ may be a password, and errors end in logs; in a UNIX endpoint it is a part of the path.
+  const isUnix = UNIX_TRANSPORTS.has(text.slice(0, text.indexOf(':')).toLowerCase())
+  const quoted = text.startsWith('{') ? text : show(isUnix ? text : text.replace(/^([A-Za-z][A-Za-z0-9+.-]*:\/\/)?.*@/s, '$1…@'))
+  return new AddressError(code, `${what} in ${quoted}: expected ${expected}`, {
+    endpoint: printable(quoted.replace(/^"|"$/g, '')),
+    phase: 'parse',
+  })
+}
+
+/** The one text of an endpoint; `parseEndpoint` gives the same endpoint back. All interfaces are `*`. */
+export function formatEndpoint(endpoint: Endpoint | ParsedEndpoint): string {
+  const e = parseEndpoint(endpoint)
+  if (!isUnixEndpoint(e)) return `${e.transport}://${hostText(e.host ?? '*', e.scope)}:${e.port}`
+  const path = e.path.replace(/[%\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, encodeURIComponent)
+  return `${e.transport}:${e.abstract ? '@' : ''}${e.abstract ? path : path.replace(/^@/, '%40')}`
+}
+
+function hostText(host: string, scope: string | undefined): string {
+  if (!host.includes(':')) return host
+  if (scope === undefined) return `[${host}]`
+  return `[${host}%${scope.startsWith('25') && scope.length > 2 ? '25' : ''}${scope}]`
+}
+
+/** `127.0.0.1:80`, `[::1]:80`, `/path`, `@name`, and nothing for an unnamed socket. Safe for logs. */
+export function formatAddress(address: Address): string {
+  if (address.family !== 'unix') return `${hostText(address.address, address.scope)}:${address.port}`
+  if (address.abstract) return `@${printable(address.path)}`
+  return printable(address.path.startsWith('@') ? `./${address.path}` : address.path)
+}
+
+/** The endpoint that reaches `address` over `transport`: what a listener's `local` is dialled by. */
+export function endpointOf(address: Address, transport?: Transport): ParsedEndpoint {
+  if (address.family === 'unix') return parseEndpoint({ transport: transport ?? 'unix', path: address.path, abstract: address.abstract })
+  return parseEndpoint({ transport: transport ?? 'tcp', host: address.address, port: address.port, scope: address.scope })
+}
+
+/** The address an endpoint names by itself; undefined when it holds a name to look up, or no host. */
+export function addressOf(endpoint: ParsedEndpoint): Address | undefined {
+  if (isUnixEndpoint(endpoint)) return { family: 'unix', path: endpoint.path, abstract: endpoint.abstract }
+  if (endpoint.host === undefined || isIp(endpoint.host) === 0) return undefined
+  return ipAddress(endpoint.host, endpoint.port, endpoint.scope)
+}
+
+/**
+ * An IP address in canonical spelling, from text as the platform gives it (`fe80::1%eth0`, `::FFFF:1.2.3.4`).
+ *
+ * @throws AddressError if `text` is not an IP address
+ */
+export function ipAddress(text: string, port: number, scope?: string): IpAddress {
+  const [, literal = '', inner] = /^([^%]*)(?:%(.+))?$/s.exec(text) ?? []
+  const address = canonicalIp(literal)
+  if (address === undefined) throw new AddressError('BAD_HOST', `bad address ${show(text)}: expected an IP address`, { phase: 'parse' })
+  const zone = scope ?? inner
+  return { family: address.includes(':') ? 'ipv6' : 'ipv4', address, port, ...(zone !== undefined && { scope: zone }) }
+}
+
+/** Whether two addresses are the same place. An IPv4 address and its v4-mapped IPv6 form are. Unnamed sockets are never the same. */
+export function sameAddress(a: Address, b: Address): boolean {
+  if (a.family === 'unix') return b.family === 'unix' && a.path !== '' && a.path === b.path && a.abstract === b.abstract
+  if (b.family === 'unix') return false
+  return a.port === b.port && a.scope === b.scope && unmapped(a.address) === unmapped(b.address)
+}
+
+function unmapped(text: string): string | undefined {
+  const bytes = ipBytes(text)
+  return bytes && ipText(isMapped(bytes) ? bytes.subarray(12) : bytes)
+}
+
+/** 4 or 6 for an IP address, also with a scope (`fe80::1%eth0`), in a spelling that has one meaning everywhere; else 0. */
+export function isIp(host: string): 4 | 6 | 0 {
+  const bytes = ipBytes(host.replace(/(:.*)%[A-Za-z0-9._~:-]{1,15}$/, '$1'))
+  return bytes === undefined ? 0 : bytes.length === 4 ? 4 : 6
+}
+
+/** The canonical spelling of an IP address without scope (RFC 5952 for IPv6), or undefined if it is none. */
+export function canonicalIp(text: string): string | undefined {
+  const bytes = ipBytes(text)
+  return bytes && ipText(bytes)
+}
+
+/** The 4 or 16 bytes of an IP address without scope, or undefined. IPv4: four decimal numbers without leading zeros. */
+export function ipBytes(text: string): Uint8Array | undefined {
+  return text.includes(':') ? ipv6Bytes(text) : ipv4Bytes(text)
+}
+
+function ipv4Bytes(text: string): Uint8Array | undefined {
+  const parts = text.split('.')
+  if (parts.length !== 4) return undefined
+  const bytes = new Uint8Array(4)
+  for (const [i, part] of parts.entries()) {
+    if (!/^(?:0|[1-9][0-9]{0,2})$/.test(part) || Number(part) > 255) return undefined
+    bytes[i] = Number(part)
+  }
+  return bytes
+}
+
+function ipv6Bytes(text: string): Uint8Array | undefined {
+  const halves = text.split('::')
+  if (text.length > 45 || halves.length > 2) return undefined
+  const head = groups(halves[0] as string, halves.length === 1)
+  const tail = halves.length === 1 ? [] : groups(halves[1] as string, true)
+  if (head === undefined || tail === undefined) return undefined
+  const missing = 16 - head.length - tail.length
+  // "::" stands for at least one group.
+  if (halves.length === 1 ? missing !== 0 : missing < 2) return undefined
+  const bytes = new Uint8Array(16)
+  bytes.set(head)
+  bytes.set(tail, 16 - tail.length)
+  return bytes
+}
+
+/** The bytes of colon-separated groups, the last of which may be IPv4 where `atEnd`. */
+function groups(text: string, atEnd: boolean): number[] | undefined {
+  if (text === '') return []
+  const bytes: number[] = []
+  const parts = text.split(':')
+  for (const [i, part] of parts.entries()) {
+    if (/^[0-9A-Fa-f]{1,4}$/.test(part)) {
+      const value = Number.parseInt(part, 16)
+      bytes.push(value >> 8, value & 255)
+      continue
+    }
+    const v4 = atEnd && i === parts.length - 1 ? ipv4Bytes(part) : undefined
+    if (v4 === undefined) return undefined
+    bytes.push(...v4)
+  }
+  return bytes
+}
+
+/** Canonical text of 4 or 16 bytes: dotted, or RFC 5952 (v4-mapped in the mixed form, its section 5). */
+export function ipText(bytes: Uint8Array): string {
+  if (bytes.length === 4) return bytes.join('.')
+  if (isMapped(bytes)) return `::ffff:${bytes.subarray(12).join('.')}`
+  const words = Array.from({ length: 8 }, (_, i) => wordAt(bytes, i))
+  let [start, length] = [0, 1]
+  for (let i = 0; i < 8; i++) {
+    let n = 0
+    while (words[i + n] === 0) n++
+    if (n > length) [start, length] = [i, n]
+    i += n
+  }
+  const hex = words.map((word) => word.toString(16))
+  if (length === 1) return hex.join(':')
+  return `${hex.slice(0, start).join(':')}::${hex.slice(start + length).join(':')}`
+}
+
+function wordAt(bytes: Uint8Array, i: number): number {
+  return ((bytes[2 * i] as number) << 8) | (bytes[2 * i + 1] as number)
+}
+
+const MAPPED = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255)
+
+function isMapped(bytes: Uint8Array): boolean {
+  return bytes.length === 16 && MAPPED.every((byte, i) => byte === bytes[i])
+}
+
+/**
+ * A range of addresses, `10.0.0.0/8` or `fd00::/8`; a bare address is a range of one. A v4-mapped IPv6 address lies in a
+ * range if either of its readings does.
+ *
+ * ```ts
+ * Cidr.parse('10.0.0.0/8').contains('::ffff:10.1.2.3') // true
+ * ```
+ */
+export class Cidr {
+  readonly #bytes: Uint8Array
+  /** Leading bits that count. */
+  readonly prefix: number
+  readonly family: 'ipv4' | 'ipv6'
+
+  private constructor(bytes: Uint8Array, prefix: number) {
+    this.#bytes = bytes
+    this.prefix = prefix
+    this.family = bytes.length === 4 ? 'ipv4' : 'ipv6'
+  }
+
+  /** @throws AddressError/BAD_CIDR, also where bits behind the prefix are set */
+  static parse(text: string): Cidr {
+    if (typeof text !== 'string') throw invalidType('range', 'a string', text)
+    const [, literal = '', digits] = /^([^/]*)(?:\/(0|[1-9]\d{0,2}))?$/.exec(text) ?? []
+    const bytes = ipBytes(literal)
+    const bits = bytes ? bytes.length * 8 : 0
+    const prefix = digits === undefined ? bits : Number(digits)
+    if (bytes === undefined || prefix > bits) throw badRange(text, 'an address and a prefix length, 10.0.0.0/8 or fd00::/8')
+    const network = bytes.map((byte, i) => byte & maskAt(prefix, i))
+    if (network.some((byte, i) => byte !== bytes[i])) throw badRange(text, `${ipText(network)}/${prefix}, without bits behind the prefix`)
+    return new Cidr(network, prefix)
+  }
+
+  /** Whether `address` lies in the range. UNIX sockets do not; nor does anything that is not an IP address. */
+  contains(address: string | Address): boolean {
+    const bytes = bytesOf(address)
+    return bytes !== undefined && (this.#covers(bytes) || (isMapped(bytes) && this.#covers(bytes.subarray(12))))
+  }
+
+  #covers(bytes: Uint8Array): boolean {
+    return bytes.length === this.#bytes.length && this.#bytes.every((byte, i) => byte === ((bytes[i] as number) & maskAt(this.prefix, i)))
+  }
+
+  toString(): string {
+    return `${ipText(this.#bytes)}/${this.prefix}`
+  }
+}
+
+function badRange(text: string, expected: string): AddressError {
+  return new AddressError('BAD_CIDR', `bad range ${show(text)}: expected ${expected}`, { phase: 'parse' })
+}
+
+/** The mask of byte `i` under a prefix. */
+function maskAt(prefix: number, i: number): number {
+  const bits = Math.min(8, Math.max(0, prefix - 8 * i))
+  return (0xff00 >> bits) & 0xff
+}
+
+function bytesOf(address: string | Address): Uint8Array | undefined {
+  const text = typeof address === 'string' ? address : address.family === 'unix' ? '' : address.address
+  return ipBytes(text.replace(/%.*$/s, ''))
+}
+
+/** What an address is for. `global` is the rest: what a public host may have. */
+export type AddressRange =
+  | 'global'
+  | 'unspecified'
+  | 'this-network'
+  | 'loopback'
+  | 'private'
+  | 'cgnat'
+  | 'link-local'
+  | 'unique-local'
+  | 'site-local'
+  | 'multicast'
+  | 'broadcast'
+  | 'documentation'
+  | 'benchmarking'
+  | 'reserved'
+  | 'discard'
+  | 'v4-mapped'
+  | 'v4-compatible'
+  | 'v4-translated'
+  | 'nat64'
+  | '6to4'
+  | '6to4-relay'
+  | 'teredo'
+  | 'isatap'
+  | 'orchid'
+  | 'srv6'
+
+export interface Classification {
+  readonly range: AddressRange
+  /** The block of the registry it lies in; absent for `global`. */
+  readonly block?: string
+  /** The IPv4 address it carries or is translated to. */
+  readonly embedded?: { readonly address: string } & Classification
+}
+
+/**
+ * The special-purpose registries of IANA (RFC 6890 and its updates), longest prefix first where blocks nest. Some
+ * corners of 192.0.0.0/24 and 2001::/23 are globally reachable anycast services; nobody dials them by accident.
+ */
+const BLOCKS: readonly { readonly cidr: Cidr; readonly range: AddressRange; readonly embeds?: (bytes: Uint8Array) => Uint8Array }[] = (
+  [
+    ['0.0.0.0/32', 'unspecified'],
+    ['0.0.0.0/8', 'this-network'],
+    ['10.0.0.0/8', 'private'],
+    ['100.64.0.0/10', 'cgnat'],
+    ['127.0.0.0/8', 'loopback'],
+    ['169.254.0.0/16', 'link-local'],
+    ['172.16.0.0/12', 'private'],
+    ['192.0.0.0/24', 'reserved'],
+    ['192.0.2.0/24', 'documentation'],
+    ['192.88.99.0/24', '6to4-relay'],
+    ['192.168.0.0/16', 'private'],
+    ['198.18.0.0/15', 'benchmarking'],
+    ['198.51.100.0/24', 'documentation'],
+    ['203.0.113.0/24', 'documentation'],
+    ['224.0.0.0/4', 'multicast'],
+    ['255.255.255.255/32', 'broadcast'],
+    ['240.0.0.0/4', 'reserved'],
+    ['::/128', 'unspecified'],
+    ['::1/128', 'loopback'],
+    ['::ffff:0.0.0.0/96', 'v4-mapped', at(12)],
+    ['::ffff:0:0:0/96', 'v4-translated', at(12)],
+    ['::/96', 'v4-compatible', at(12)],
+    ['64:ff9b::/96', 'nat64', at(12)],
+    ['64:ff9b:1::/48', 'nat64', localNat64],
+    ['100::/64', 'discard'],
+    ['100:0:0:1::/64', 'reserved'],
+    ['2001::/32', 'teredo', (bytes) => bytes.slice(12).map((byte) => ~byte)],
+    ['2001:2::/48', 'benchmarking'],
+    ['2001:10::/28', 'orchid'],
+    ['2001:20::/28', 'orchid'],
+    ['2001::/23', 'reserved'],
+    ['2001:db8::/32', 'documentation'],
+    ['2002::/16', '6to4', at(2)],
+    ['3fff::/20', 'documentation'],
+    ['5f00::/16', 'srv6'],
+    ['fc00::/7', 'unique-local'],
+    ['fe80::/10', 'link-local'],
+    ['fec0::/10', 'site-local'],
+    ['ff00::/8', 'multicast'],
+  ] as const satisfies readonly (readonly [string, AddressRange, ((bytes: Uint8Array) => Uint8Array)?])[]
+).map(([block, range, embeds]) => ({ cidr: Cidr.parse(block), range, ...(embeds && { embeds }) }))
+
+const GLOBAL_V6 = Cidr.parse('2000::/3')
+
+function at(offset: number): (bytes: Uint8Array) => Uint8Array {
+  return (bytes) => bytes.slice(offset, offset + 4)
+}
+
+/** RFC 6052 with a 48-bit prefix skips bits 64 to 71; a /96 below the local-use prefix does not. The one with zeros behind it is meant. */
+function localNat64(bytes: Uint8Array): Uint8Array {
+  const short = Uint8Array.of(bytes[6] as number, bytes[7] as number, bytes[9] as number, bytes[10] as number)
+  return short.some((byte) => byte !== 0) && bytes.subarray(11).every((byte) => byte === 0) ? short : bytes.slice(12)
+}
+
+/**
+ * What an IP address is for, with the IPv4 address that it embeds examined too.
+ *
+ * ```ts
+ * classify('64:ff9b::7f00:1') // { range: 'nat64', block: '64:ff9b::/96', embedded: { address: '127.0.0.1', range: 'loopback', … } }
+ * ```
+ *
+ * @throws AddressError if `address` is not an IP address
+ */
+export function classify(address: string | Address): Classification {
+  const bytes = bytesOf(address)
+  if (bytes === undefined)
+    throw new AddressError(
+      'BAD_HOST',
+      `cannot classify ${show(typeof address === 'string' ? address : formatAddress(address))}: expected an IP address`,
+      { phase: 'parse' },
+    )
+  return classifyBytes(bytes)
+}
+
+function classifyBytes(bytes: Uint8Array): Classification {
+  // A mapped address is asked for in its IPv6 reading here: its IPv4 reading is the embedded one.
+  const text = ipText(bytes)
+  const family = bytes.length === 4 ? 'ipv4' : 'ipv6'
+  const block = BLOCKS.find(({ cidr }) => cidr.family === family && cidr.contains(text))
+  if (block) {
+    const embedded = block.embeds?.(bytes)
+    return {
+      range: block.range,
+      block: block.cidr.toString(),
+      ...(embedded && { embedded: { address: ipText(embedded), ...classifyBytes(embedded) } }),
+    }
+  }
+  if (family === 'ipv4') return { range: 'global' }
+  if (!GLOBAL_V6.contains(text)) return { range: 'reserved', block: '::/0' }
+  // ISATAP (RFC 5214) puts an IPv4 address behind 0000:5efe or 0200:5efe in any prefix.
+  if ((wordAt(bytes, 4) & 0xfdff) === 0 && wordAt(bytes, 5) === 0x5efe) {
+    const embedded = bytes.slice(12)
+    return { range: 'isatap', embedded: { address: ipText(embedded), ...classifyBytes(embedded) } }
+  }
+  return { range: 'global' }
+}
+
+/** Whether an address may belong to a host on the public Internet. A v4-mapped address is judged as the IPv4 address it is. */
+export function isGlobal(address: string | Address): boolean {
+  const { range, embedded } = classify(address)
+  return range === 'global' || (range === 'v4-mapped' && embedded?.range === 'global')
+}

@@ -1,0 +1,135 @@
+/**
+ * What talks to the operating system: the smallest interface that the memory, node and kernel drivers can all honestly
+ * implement. Internal: nothing here is exported from the package's main door.
+ *
+ * The primitive is *give me bytes now, or tell me when to try again*, so that backpressure comes for free: a driver reads
+ * nothing ahead but one chunk already in flight, and takes no more than it can hand over. Drivers carry bytes and
+ * datagrams; they never do TLS, deadlines, ownership or framing. What a driver can do and guarantee is data
+ * ({@link Driver.guarantees}): the docs table, the error texts and the skip lists of the tests come from it.
+ *
+ * Drivers throw and report plain platform errors with a POSIX `code`; they are wrapped at the public edge.
+ */
+
+import type { Address } from './address.js'
+
+/** Tells what a handle is ready for. Called by the driver, never re-entrantly from inside a call to the handle. */
+export interface StreamEvents {
+  /** Bytes, the end, or an error can be had from `read`. May be spurious. */
+  readable(): void
+  /** `write` would take something again, or would throw. May be spurious. */
+  writable(): void
+}
+
+/** One established byte stream. */
+export interface StreamHandle {
+  readonly local: Address | undefined
+  readonly remote: Address | undefined
+  /** Bytes taken by `write` and not yet handed to the system, or the peer for a driver in the process. */
+  readonly unsent: number
+  /** Must be called before anything else; until then nothing is read. Whoever takes a handle over calls it again. */
+  attach(events: StreamEvents): void
+  /**
+   * Bytes that are here now, at most `limit`, in memory that is the caller's to keep and shared with nobody;
+   * `null` at the peer's own end (never at a reset); `undefined` when there is nothing now: `readable` follows.
+   * Throws what the system reported. Bytes that came before an error are given before it is thrown.
+   */
+  read(limit: number): Uint8Array | null | undefined
+  /** As `read`, into memory of the caller; the count, never 0. */
+  readInto(into: Uint8Array): number | null | undefined
+  /**
+   * Takes a prefix of `data` and returns its length; what it took is no longer needed by the caller. 0: nothing now,
+   * `writable` follows. Throws when the write direction is broken; reading may go on.
+   */
+  write(data: Uint8Array): number
+  /** `write` for several pieces, one system call where possible; takes a prefix of their concatenation. */
+  writev(data: readonly Uint8Array[]): number
+  /** Ends the write direction behind everything taken; `done` once the system has it. Called at most once. */
+  shutdown(done: (error?: unknown) => void): void
+  /** Gives the descriptor back at once. `reset` asks for a TCP reset rather than an orderly end. Idempotent. */
+  destroy(reset: boolean): void
+  /**
+   * Whether input not yet given to `read` is or may be waiting in the system, or output is or may be in flight, so that
+   * destroying now could cost the peer bytes it was promised.
+   */
+  mayLose(): boolean
+  ref(): void
+  unref(): void
+  /**
+   * Gives the platform's own socket away, unread and unwritten from here on; undefined if there is none or bytes were
+   * already taken from it. Only for layers that can use it natively (TLS where truncation is allowed).
+   */
+  release?(): unknown
+}
+
+/** An accepting socket. Connections are taken with `accept`; nothing is read from one before it is taken. */
+export interface ListenerHandle {
+  readonly local: Address
+  /** Called once: `acceptable` when `accept` may have something or throws. */
+  attach(events: { acceptable(): void }): void
+  /** A connection that is here now, or undefined. Throws what `accept(2)` reported. */
+  accept(): StreamHandle | undefined
+  /** Stop or go on taking connections from the system's queue; a driver that cannot stop parks a few and counts the rest. */
+  pause(): void
+  resume(): void
+  /** Connections closed unserved by the driver since the start, and whether that count is an estimate. */
+  readonly unserved: { count: number; estimated: boolean }
+  close(done: () => void): void
+  ref(): void
+  unref(): void
+}
+
+export interface DialSettings {
+  /** Local address to bind before connecting. */
+  from?: Address | undefined
+  noDelay: boolean
+  /** Keep-alive idle and interval times in milliseconds and number of probes; `false` switches it off. */
+  keepAlive: KeepAlive | false
+}
+
+export interface KeepAlive {
+  idle: number
+  interval: number
+  count: number
+}
+
+export interface ListenSettings {
+  backlog: number
+  ipv6Only: boolean
+  reusePort: boolean
+  noDelay: boolean
+  keepAlive: KeepAlive | false
+}
+
+/** What a driver guarantees, as data. `true` is exact; a text says what is missing. */
+export interface Guarantees {
+  /** A reset is never taken for an end. */
+  resetIsNeverEnd: true | string
+  /** Bytes that arrived before a reset or a failed write stay readable. */
+  dataBeforeError: true | string
+  /** Accepting really stops while nobody takes connections. */
+  acceptStops: true | string
+  /** Connections closed unserved are counted exactly. */
+  unservedExact: true | string
+  /** Keep-alive interval and count are set as asked. */
+  keepAliveExact: true | string
+  /** UNIX-domain stream sockets, and abstract names. */
+  unix: true | string
+  abstractUnix: true | string
+}
+
+export interface Driver {
+  readonly name: string
+  readonly guarantees: Guarantees
+  /** Starts connecting; calls `done` exactly once unless cancelled by the returned function, which closes what came late. */
+  dial(to: Address, settings: DialSettings, done: (error: unknown, handle?: StreamHandle) => void): () => void
+  listen(at: Address, settings: ListenSettings): Promise<ListenerHandle>
+}
+
+/** Time. Moments are monotonic milliseconds with an arbitrary origin. */
+export interface Clock {
+  now(): number
+  /** The wall-clock time, epoch milliseconds, of this moment. */
+  wall(): number
+  /** Calls `fn` once at `when` or soon after, never before. Returns what cancels it. */
+  at(when: number, fn: () => void): () => void
+}
