@@ -1,0 +1,333 @@
+/**
+ * A Node `Duplex` (a `net.Socket`, a `tls.TLSSocket`, anybody's own) as a {@link StreamHandle}.
+ *
+ * Reading: the stream flows while somebody takes what comes; a chunk nobody takes is held and the stream paused, so that
+ * at most one more chunk, already in flight, waits in the stream's own buffer.
+ *
+ * Writing: the platform keeps a reference to what it could not send at once and does not say how much that was. What is
+ * written is therefore copied into a slab first, which is free again at once in the usual case that the system took it
+ * all; the caller's memory is never in the platform's hands.
+ */
+
+import type { Duplex } from 'node:stream'
+import type { Address } from '../address.js'
+import type { StreamEvents, StreamHandle } from '../driver.js'
+
+/** Pieces of at most this size are handed over at a time, so that what a deadline withdraws is known to 64 KiB. */
+export const PIECE: number = 64 * 1024
+const SMALL = 4 * 1024
+
+let spareSmall: Buffer | undefined
+let sparePiece: Buffer | undefined
+
+/** `Buffer`, as Node would wrap anything else in one for every write; slow, as a slab must not be a cut of a pool. */
+function borrow(size: number): Buffer {
+  if (size <= SMALL) {
+    const slab = spareSmall ?? Buffer.allocUnsafeSlow(SMALL)
+    spareSmall = undefined
+    return slab
+  }
+  const slab = sparePiece ?? Buffer.allocUnsafeSlow(PIECE)
+  sparePiece = undefined
+  return slab
+}
+
+function giveBack(slab: Buffer): void {
+  if (slab.length === SMALL) spareSmall = slab
+  else sparePiece = slab
+}
+
+/** The cut of a slab made last: messages are often of one size. */
+let lastCut: Buffer = Buffer.alloc(0)
+
+/** What is known of the system's socket below a stream. */
+export interface DuplexHooks {
+  /** Asked at the stream's `end`: what the system knows to the contrary, bytes it still had or an error, or undefined. */
+  judgeEnd?(stream: Duplex): { data?: Uint8Array; error?: unknown } | undefined
+}
+
+const NO_HOOKS: DuplexHooks = {}
+
+/** What a `net.Socket` offers beyond a `Duplex`. */
+interface SocketLike {
+  resetAndDestroy?(): unknown
+  ref?(): unknown
+  unref?(): unknown
+}
+
+export class DuplexHandle implements StreamHandle {
+  readonly local: Address | undefined
+  readonly remote: Address | undefined
+  readonly #stream: Duplex & SocketLike
+  readonly #hooks: DuplexHooks
+  #events: StreamEvents | undefined
+  #held: Uint8Array | undefined
+  #paused = true
+  #ended = false
+  #readError: unknown
+  #writeError: unknown
+  #inFlight = 0
+  #slab: Buffer | undefined
+  #destroyed = false
+  #wrote = false
+  /** One function for every write: Node batches the callbacks of writes that share it. */
+  #written: ((error?: Error | null) => void) | undefined
+  #shutdownDone: ((error?: unknown) => void) | undefined
+
+  constructor(stream: Duplex & SocketLike, local?: Address, remote?: Address, hooks: DuplexHooks = NO_HOOKS) {
+    this.#stream = stream
+    this.#hooks = hooks
+    this.local = local
+    this.remote = remote
+  }
+
+  get unsent(): number {
+    return this.#inFlight
+  }
+
+  attach(events: StreamEvents): void {
+    const taken = this.#events !== undefined
+    this.#events = events
+    if (taken) return
+    const stream = this.#stream
+    const { _readableState: readable, _writableState: writable } = internals(stream)
+    // A failed write must not destroy a stream whose input has not been read yet; this handle destroys it when it is done.
+    for (const state of [readable, writable]) if (state) state.autoDestroy = false
+    // The peer's end must not end what we write; sockets that others made may want that.
+    stream.allowHalfOpen = true
+    // While paused, the stream stops reading behind the first chunk rather than behind the first 16 or 64 KiB.
+    if (readable) readable.highWaterMark = 1
+    stream.pause()
+    ;(stream as unknown as Bound)[HANDLE] = this
+    stream.on('data', DuplexHandle.#data).on('end', DuplexHandle.#end).on('error', DuplexHandle.#fail).on('close', DuplexHandle.#close)
+    if (stream.destroyed) queueMicrotask(() => this.#onClose())
+    else if (stream.readableEnded) this.#ended = true
+  }
+
+  // The listeners are the same for every stream and find their handle by the stream, as there may be many.
+  static #data(this: unknown, chunk: Buffer): void {
+    ;(this as Bound)[HANDLE].#onData(chunk)
+  }
+
+  static #end(this: unknown): void {
+    ;(this as Bound)[HANDLE].#onEnd()
+  }
+
+  static #fail(this: unknown, error: Error): void {
+    ;(this as Bound)[HANDLE].#onError(error)
+  }
+
+  static #close(this: unknown): void {
+    ;(this as Bound)[HANDLE].#onClose()
+  }
+
+  #onData(chunk: Buffer): void {
+    if (this.#destroyed) return
+    this.#held = own(chunk)
+    this.#events?.readable()
+    if (this.#held !== undefined && !this.#paused) {
+      this.#paused = true
+      this.#stream.pause()
+    }
+  }
+
+  #onEnd(): void {
+    const verdict = this.#destroyed ? undefined : this.#hooks.judgeEnd?.(this.#stream)
+    if (verdict?.data !== undefined) this.#held = verdict.data
+    // The system tells of a reset once: if a write has heard of it, reading finds a plain end behind the data.
+    const error = verdict?.error ?? (isReset(this.#writeError) ? this.#writeError : undefined)
+    if (error === undefined) this.#ended = true
+    else this.#readError = error
+    this.#events?.readable()
+  }
+
+  #onError(error: unknown): void {
+    if (this.#destroyed) return
+    // A failed write says so twice, to its callback and here; it has nothing to say about reading, which Node then stops.
+    if (error === this.#writeError) {
+      const { _readableState: readable } = internals(this.#stream)
+      if (readable) readable.errored = null
+      return
+    }
+    if (!this.#ended) this.#readError ??= error
+    this.#writeError ??= error
+    this.#wake()
+  }
+
+  #onClose(): void {
+    this.#finishWrite()
+    if (this.#destroyed) return
+    const error = this.#stream.errored ?? this.#writeError ?? gone()
+    if (!this.#ended) this.#readError ??= error
+    this.#writeError ??= error
+    this.#wake()
+  }
+
+  #wake(): void {
+    const done = this.#shutdownDone
+    this.#shutdownDone = undefined
+    done?.(this.#writeError)
+    this.#events?.readable()
+    this.#events?.writable()
+  }
+
+  read(limit: number): Uint8Array | null | undefined {
+    const held = this.#held
+    if (held !== undefined) {
+      if (held.length <= limit) {
+        this.#held = undefined
+        return held
+      }
+      this.#held = held.subarray(limit)
+      return held.slice(0, limit)
+    }
+    return this.#nothing()
+  }
+
+  readInto(into: Uint8Array): number | null | undefined {
+    const held = this.#held
+    if (held === undefined) return this.#nothing()
+    const count = Math.min(held.length, into.length)
+    into.set(count === held.length ? held : held.subarray(0, count))
+    this.#held = count === held.length ? undefined : held.subarray(count)
+    return count
+  }
+
+  /** No bytes here: the end, an error, or a reason to let the stream flow. */
+  #nothing(): null | undefined {
+    if (this.#readError !== undefined) throw this.#readError
+    if (this.#ended) return null
+    if (this.#paused && !this.#destroyed) {
+      this.#paused = false
+      this.#stream.resume()
+    }
+    return undefined
+  }
+
+  write(data: Uint8Array): number {
+    if (this.#writeError !== undefined) throw this.#writeError
+    if (this.#inFlight > 0 || this.#destroyed) return 0
+    const size = Math.min(data.length, PIECE)
+    const slab = borrow(size)
+    slab.set(size === data.length ? data : data.subarray(0, size))
+    this.#hand(slab, size)
+    return size
+  }
+
+  writev(data: readonly Uint8Array[]): number {
+    if (this.#writeError !== undefined) throw this.#writeError
+    if (this.#inFlight > 0 || this.#destroyed) return 0
+    let total = 0
+    for (const piece of data) total += piece.length
+    const size = Math.min(total, PIECE)
+    const slab = borrow(size)
+    let at = 0
+    for (const piece of data) {
+      const room = size - at
+      if (room === 0) break
+      slab.set(piece.length <= room ? piece : piece.subarray(0, room), at)
+      at += Math.min(piece.length, room)
+    }
+    this.#hand(slab, size)
+    return size
+  }
+
+  #hand(slab: Buffer, size: number): void {
+    this.#wrote = true
+    const stream = this.#stream
+    if (lastCut.buffer !== slab.buffer || lastCut.length !== size) lastCut = slab.subarray(0, size)
+    this.#written ??= (error) => this.#onWritten(error)
+    stream.write(lastCut, this.#written)
+    // Node counts a write the system took at once as done before `write` returns.
+    if (stream.writableLength === 0 && !stream.errored) giveBack(slab)
+    else {
+      this.#slab = slab
+      this.#inFlight = size
+    }
+  }
+
+  #onWritten(error: Error | null | undefined): void {
+    if (error) this.#writeError ??= error
+    else if (this.#inFlight === 0 || this.#stream.writableLength > 0) return
+    this.#finishWrite()
+    this.#events?.writable()
+  }
+
+  #finishWrite(): void {
+    if (this.#slab !== undefined) giveBack(this.#slab)
+    this.#slab = undefined
+    this.#inFlight = 0
+  }
+
+  shutdown(done: (error?: unknown) => void): void {
+    if (this.#writeError !== undefined || this.#destroyed) return done(this.#writeError)
+    this.#shutdownDone = done
+    this.#stream.end(() => {
+      // The callback also runs, without an argument on some runtimes, when the stream failed or was destroyed first.
+      const { errored, writableFinished } = this.#stream
+      const waiting = this.#shutdownDone
+      this.#shutdownDone = undefined
+      waiting?.(errored ?? this.#writeError ?? (writableFinished ? undefined : gone()))
+    })
+  }
+
+  destroy(reset: boolean): void {
+    if (this.#destroyed) return
+    this.#destroyed = true
+    this.#held = undefined
+    const stream = this.#stream
+    // A handle nobody attached to has no listener, and an error without one ends the process.
+    if (this.#events === undefined) stream.on('error', () => {})
+    // Only TCP can be reset; and where an end is under way libuv refuses to reset (EINVAL), and Node then never closes.
+    const ending = stream.writableEnded && !stream.writableFinished && stream.writableLength === 0
+    if (reset && !ending && this.remote?.family !== 'unix' && typeof stream.resetAndDestroy === 'function') stream.resetAndDestroy()
+    else stream.destroy()
+  }
+
+  mayLose(): boolean {
+    if (this.#ended || this.#readError !== undefined) return false
+    return this.#held !== undefined || this.#inFlight > 0 || this.#wrote
+  }
+
+  ref(): void {
+    this.#stream.ref?.()
+  }
+
+  unref(): void {
+    this.#stream.unref?.()
+  }
+
+  release(): unknown {
+    return this.#events === undefined ? this.#stream : undefined
+  }
+}
+
+/** A chunk as memory of its own: runtimes that cut chunks from a shared slab are copied from. */
+function own(chunk: Buffer): Uint8Array {
+  if (chunk.byteLength === chunk.buffer.byteLength) return new Uint8Array(chunk.buffer, 0, chunk.byteLength)
+  return Uint8Array.prototype.slice.call(chunk)
+}
+
+const HANDLE: unique symbol = Symbol('fairlead.handle')
+
+interface Bound {
+  [HANDLE]: DuplexHandle
+}
+
+function gone(): Error {
+  return Object.assign(new Error('the stream was closed'), { code: 'ECONNABORTED' })
+}
+
+function isReset(error: unknown): boolean {
+  return (error as { code?: unknown } | undefined)?.code === 'ECONNRESET'
+}
+
+interface Internals {
+  _readableState?: { autoDestroy: boolean; highWaterMark: number; errored?: Error | null }
+  _writableState?: { autoDestroy: boolean }
+}
+
+/** These can only be chosen by whoever makes a stream, and the sockets of a `net.Server` are made by Node. */
+function internals(stream: Duplex): Internals {
+  return stream as unknown as Internals
+}

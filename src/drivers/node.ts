@@ -1,0 +1,254 @@
+/** The default driver, on `node:net`: works wherever Node's API does. */
+
+import { readFileSync, readSync } from 'node:fs'
+import { createServer, Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { type Address, sameAddress } from '../address.js'
+import type { DialSettings, Driver, Guarantees, ListenerHandle, ListenSettings, StreamHandle } from '../driver.js'
+import { DuplexHandle, type DuplexHooks } from './duplex.js'
+
+/** Descriptors the process may have (RLIMIT_NOFILE) where the system shows it. */
+const DESCRIPTORS = descriptorLimit()
+/** Connections accepted by the runtime and not yet taken; beyond it they are closed and counted. */
+const PARKED = Math.max(1, Math.min(64, Math.floor(DESCRIPTORS / 16)))
+/**
+ * A connection whose descriptor is this high is closed and counted. Descriptors are given out from the lowest, so this
+ * many are in use; at the limit itself libuv would accept and close connections without a word.
+ */
+const TOO_HIGH = DESCRIPTORS - Math.min(32, Math.floor(DESCRIPTORS / 8))
+
+const onNode = process.versions['bun'] === undefined && !('Deno' in globalThis)
+const onWindows = process.platform === 'win32'
+
+const guarantees: Guarantees = {
+  resetIsNeverEnd: true,
+  dataBeforeError: true,
+  acceptStops: 'the runtime goes on accepting: up to 64 connections are parked unread, more are closed and counted',
+  unservedExact: 'connections the runtime dropped for want of descriptors are inferred, and marked as estimated',
+  keepAliveExact: 'the interval and the number of probes are the system’s',
+  unix: onWindows ? 'named pipes only' : true,
+  abstractUnix: process.platform === 'linux' && onNode ? true : 'Linux on Node only',
+}
+
+/** Talks through the runtime's own sockets. */
+export function node(): Driver {
+  return { name: 'node', guarantees, dial, listen }
+}
+
+function dial(to: Address, settings: DialSettings, done: (error: unknown, handle?: StreamHandle) => void): () => void {
+  const socket = new Socket({ allowHalfOpen: true })
+  let over = false
+  const finish = (error: unknown) => {
+    if (over) return
+    over = true
+    socket.off('error', finish).off('connect', connected)
+    if (error === undefined) return done(undefined, handleOf(socket, to))
+    socket.destroy()
+    done(error)
+  }
+  const connected = () => finish(undefined)
+  socket.on('error', finish).on('connect', connected)
+  // Paused before it connects, or Node starts reading at once.
+  socket.pause()
+  try {
+    if (to.family === 'unix') socket.connect({ path: systemPath(to) })
+    else {
+      const from = settings.from?.family === 'unix' ? undefined : settings.from
+      socket.connect({
+        host: to.scope === undefined ? to.address : `${to.address}%${to.scope}`,
+        port: to.port,
+        family: to.family === 'ipv6' ? 6 : 4,
+        ...(from && { localAddress: from.address, localPort: from.port }),
+        noDelay: settings.noDelay,
+        ...(settings.keepAlive && { keepAlive: true, keepAliveInitialDelay: settings.keepAlive.idle }),
+      })
+    }
+  } catch (error) {
+    // `connect` throws for a port or address it does not like; `done` must not run before the canceller is returned.
+    queueMicrotask(() => finish(error))
+  }
+  return () => {
+    if (over) return
+    over = true
+    socket.on('error', () => {})
+    socket.destroy()
+  }
+}
+
+function systemPath(address: { path: string; abstract: boolean }): string {
+  return address.abstract ? `\0${address.path}` : address.path
+}
+
+const UNNAMED: Address = Object.freeze({ family: 'unix', path: '', abstract: false })
+const HOOKS: DuplexHooks = { judgeEnd: lastWord }
+
+/** The local address made last: those of one listener's connections are mostly the same. */
+let lastLocal: Address = UNNAMED
+
+/** A connected `net.Socket` as a handle. `peer` is what was dialled, for sockets that do not know their peer. */
+export function handleOf(socket: Socket, peer?: Address): DuplexHandle {
+  const bound = ipOf(socket.localAddress, socket.localPort)
+  const local = bound ?? UNNAMED
+  // A TCP peer that has gone already has no name any more.
+  const unnamed = bound === undefined ? UNNAMED : undefined
+  const remote = ipOf(socket.remoteAddress, socket.remotePort) ?? (peer?.family === 'unix' ? peer : unnamed)
+  if (!sameAddress(local, lastLocal)) lastLocal = local
+  // The runtime keeps what it said, twice 150 bytes for each connection; we have our own.
+  const said = socket as { _peername?: unknown; _sockname?: unknown }
+  said._peername = said._sockname = undefined
+  return new DuplexHandle(socket, lastLocal, remote, HOOKS)
+}
+
+function ipOf(address: string | undefined, port: number | undefined): Address | undefined {
+  if (address === undefined || port === undefined) return undefined
+  const [host, scope] = address.split('%') as [string, string | undefined]
+  // On a dual-stack listener IPv4 peers come in IPv6 clothes; limits and policies want to know them by their own name.
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(host)?.[1]
+  if (mapped !== undefined) return { family: 'ipv4', address: mapped, port }
+  return { family: host.includes(':') ? 'ipv6' : 'ipv4', address: host, port, ...(scope !== undefined && { scope }) }
+}
+
+function descriptor(socket: Socket & { encrypted?: boolean }): number | undefined {
+  const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd
+  // What is left on the descriptor of a TLS socket are records, not bytes of its stream.
+  if (socket.encrypted === true) return undefined
+  return onNode && !onWindows && typeof fd === 'number' && fd >= 0 ? fd : undefined
+}
+
+const scratch = new Uint8Array(64 * 1024)
+
+/**
+ * What the system says at an `end`. libuv (before 2026) takes a hang-up behind a short read for an end of file without
+ * asking the system: a reset then looks like a clean end. Reading once more asks: 0 is an end, ECONNRESET is not.
+ */
+function lastWord(stream: Duplex): { data?: Uint8Array; error?: unknown } | undefined {
+  const fd = descriptor(stream as Socket)
+  if (fd === undefined) return undefined
+  let data: Uint8Array | undefined
+  try {
+    for (let count = readSync(fd, scratch, 0, scratch.length, null); count > 0; count = readSync(fd, scratch, 0, scratch.length, null)) {
+      const more = new Uint8Array((data?.length ?? 0) + count)
+      if (data) more.set(data)
+      more.set(scratch.subarray(0, count), data?.length ?? 0)
+      data = more
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return data ? { data, error } : { error }
+  }
+  return data && { data }
+}
+
+function listen(at: Address, settings: ListenSettings): Promise<ListenerHandle> {
+  return new Promise((resolve, reject) => {
+    const server = createServer({
+      allowHalfOpen: true,
+      pauseOnConnect: true,
+      noDelay: settings.noDelay,
+      ...(settings.keepAlive && { keepAlive: true, keepAliveInitialDelay: settings.keepAlive.idle }),
+    })
+    server.once('error', reject)
+    const path = at.family === 'unix' ? systemPath(at) : undefined
+    const where = at.family === 'unix' ? { path } : { host: at.scope ? `${at.address}%${at.scope}` : at.address, port: at.port, ipv6Only: settings.ipv6Only }
+    // `exclusive`: in a cluster worker the descriptor would otherwise live in the primary, with an accept queue of its own.
+    server.listen({ ...where, backlog: settings.backlog, exclusive: true, ...(settings.reusePort && { reusePort: true }) }, () => {
+      server.off('error', reject)
+      const bound = server.address()
+      const local = at.family !== 'unix' && bound !== null && typeof bound === 'object' ? { ...at, port: bound.port } : at
+      resolve(new NodeListener(server, local))
+    })
+  })
+}
+
+class NodeListener implements ListenerHandle {
+  readonly local: Address
+  readonly unserved: { count: number; estimated: boolean } = { count: 0, estimated: false }
+  readonly #server: ReturnType<typeof createServer>
+  readonly #parked: Socket[] = []
+  #events: { acceptable(): void } | undefined
+  #error: unknown
+  #closed = false
+  #paused = false
+
+  constructor(server: ReturnType<typeof createServer>, local: Address) {
+    this.#server = server
+    this.local = local
+    server.on('connection', (socket) => this.#park(socket))
+    server.on('error', (error) => {
+      this.#error = error
+      this.#events?.acceptable()
+    })
+  }
+
+  #park(socket: Socket): void {
+    const high = (descriptor(socket) ?? 0) >= TOO_HIGH
+    if (this.#closed || this.#parked.length >= PARKED || high) {
+      this.unserved.count++
+      if (high) this.unserved.estimated = true
+      socket.on('error', () => {})
+      socket.destroy()
+      return
+    }
+    // A parked socket that fails has nobody to tell; whoever takes it will see it destroyed.
+    socket.on('error', ignore)
+    this.#parked.push(socket)
+    if (!this.#paused) this.#events?.acceptable()
+  }
+
+  attach(events: { acceptable(): void }): void {
+    this.#events = events
+    if (this.#parked.length > 0) queueMicrotask(() => events.acceptable())
+  }
+
+  accept(): StreamHandle | undefined {
+    if (this.#error !== undefined) {
+      const error = this.#error
+      this.#error = undefined
+      throw error
+    }
+    const socket = this.#parked.shift()
+    if (socket === undefined) return undefined
+    const handle = handleOf(socket)
+    socket.off('error', ignore)
+    return handle
+  }
+
+  pause(): void {
+    this.#paused = true
+  }
+
+  resume(): void {
+    this.#paused = false
+    if (this.#parked.length > 0) queueMicrotask(() => this.#events?.acceptable())
+  }
+
+  close(done: () => void): void {
+    if (this.#closed) return done()
+    this.#closed = true
+    for (const socket of this.#parked.splice(0)) {
+      this.unserved.count++
+      socket.destroy()
+    }
+    // `close` waits for every connection ever accepted; the listening descriptor itself is gone at once.
+    this.#server.close()
+    setImmediate(done)
+  }
+
+  ref(): void {
+    this.#server.ref()
+  }
+
+  unref(): void {
+    this.#server.unref()
+  }
+}
+
+function ignore(): void {}
+
+function descriptorLimit(): number {
+  try {
+    return Number(/^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'))?.[1] ?? Number.POSITIVE_INFINITY)
+  } catch {
+    // Only Linux has it.
+    return Number.POSITIVE_INFINITY
+  }
+}

@@ -1,0 +1,633 @@
+/** The read direction of a connection: one reader at a time, nothing read ahead, nothing lost to a deadline. */
+
+import { ReceiveBuffer } from './buffer.js'
+import { arm, shouldYield, turn, turned } from './deadline.js'
+import type { StreamHandle } from './driver.js'
+import { again, Busy, broken, Cancelled, CODES, type ErrorFacts, FrameError, invalidType, outOfRange, type SocketError } from './errors.js'
+import type { Shared } from './owner.js'
+import { bufferOf, bytesOf, copyOf } from './outbound.js'
+import type { Bytes, LimitOptions, LineOptions, ReadOptions, Wait } from './stream.js'
+
+/** What this direction needs to know and tell of its connection. */
+export interface Side {
+  readonly shared: Shared
+  /** Whether the moments of the last read and write are asked for, by an idle time. */
+  readonly timed: boolean
+  facts(op: string): ErrorFacts
+  /** Called once, when the direction has seen its end. */
+  ended(): void
+  /** Called once, when the direction broke. */
+  broke(error: SocketError): void
+}
+
+/** An operation that waits for bytes. `attempt` gives its result, `undefined` to go on waiting, or throws. */
+interface Pending {
+  readonly op: string
+  attempt(): unknown
+  resolve(value: never): void
+  reject(error: unknown): void
+  disarm: (() => void) | undefined
+}
+
+/** The exclusive use of the read direction by an iterator, a message stream, a delivery or an adapter. */
+export interface Claim {
+  tryRead(limit?: number): Uint8Array | null | undefined
+  read(o?: ReadOptions): Promise<Uint8Array | null>
+  waitReadable(o?: Wait): Promise<void>
+  unread(bytes: Uint8Array): void
+  /** Cancels a read that waits; nothing is fetched for it. */
+  cancel(): void
+  /** Gives the slot back; nothing that was not read is lost. Idempotent. */
+  release(): void
+}
+
+/** The buffer of every connection until something has to be kept: most never need one. */
+const EMPTY: ReceiveBuffer = new ReceiveBuffer()
+
+export class Inbound {
+  bytesRead = 0
+  lastReadAt = 0
+  readonly #handle: StreamHandle
+  readonly #side: Side
+  /** Default time of an operation, milliseconds. */
+  readonly #timeout: number | undefined
+  #buffer: ReceiveBuffer = EMPTY
+  #pending: Pending | undefined
+  /** Where the search for a delimiter goes on when more has come. */
+  #searched = 0
+  /** Who holds the reader slot beyond a single operation. */
+  #claimant: string | undefined
+  #ended = false
+  /** What reading fails with once the buffer is empty. */
+  #error: SocketError | undefined
+  /** What every operation fails with at once: this side closed the connection or gave it away. */
+  #refusal: SocketError | undefined
+
+  constructor(handle: StreamHandle, side: Side, timeout: number | undefined) {
+    this.#handle = handle
+    this.#side = side
+    this.#timeout = timeout
+  }
+
+  get buffered(): number {
+    return this.#buffer.length
+  }
+
+  get ended(): boolean {
+    return this.#ended
+  }
+
+  get failed(): boolean {
+    return this.#error !== undefined
+  }
+
+  get busy(): boolean {
+    return this.#pending !== undefined || this.#claimant !== undefined
+  }
+
+  /** The driver may have something. */
+  readable(): void {
+    turned()
+    const pending = this.#pending
+    if (pending !== undefined) this.#retry(pending)
+  }
+
+  #retry(pending: Pending): void {
+    let result: unknown
+    try {
+      result = pending.attempt()
+    } catch (error) {
+      this.#pending = undefined
+      pending.disarm?.()
+      pending.reject(error)
+      return
+    }
+    if (result === undefined) return
+    this.#pending = undefined
+    pending.disarm?.()
+    pending.resolve(result as never)
+  }
+
+  /** Refuses everything from now on and wakes what waits. Bytes not read are dropped unless `keep`. */
+  refuse(error: SocketError): void {
+    this.#refusal ??= error
+    const pending = this.#pending
+    this.#pending = undefined
+    pending?.disarm?.()
+    pending?.reject(this.#refused(pending.op))
+    this.#hold(-this.#buffer.length)
+    this.#buffer.clear()
+  }
+
+  /** The connection broke from outside this direction: what is buffered stays readable, then `error`. */
+  fail(error: SocketError): void {
+    if (this.#ended || this.#error !== undefined) return
+    this.#error = error
+    if (this.#pending !== undefined) this.#retry(this.#pending)
+  }
+
+  /** Gives up what is buffered to whoever takes the stream over. */
+  surrender(): Uint8Array {
+    this.#hold(-this.#buffer.length)
+    return this.#buffer.take(this.#buffer.length)
+  }
+
+  /** Drops what the driver has now. True when it may have more later. */
+  discard(): { count: number; open: boolean } {
+    let count = 0
+    try {
+      const most = this.#side.shared.limits.receive
+      for (let chunk = this.#handle.read(most); chunk !== undefined; chunk = this.#handle.read(most)) {
+        if (chunk === null) return { count, open: false }
+        count += chunk.length
+      }
+    } catch {
+      // This side has closed; how the peer's direction ended concerns nobody any more.
+      return { count, open: false }
+    }
+    return { count, open: true }
+  }
+
+  #refused(op: string): SocketError {
+    return again(this.#refusal as SocketError, this.#side.facts(op))
+  }
+
+  #hold(change: number): void {
+    if (change !== 0) this.#side.shared.budget.change(change)
+  }
+
+  /** Asks the driver; 1: got bytes, 0: nothing now, -1: never again. Bytes stay outside the buffer: see `#arrived`. */
+  #pull(limit: number): Uint8Array | null | undefined {
+    if (this.#ended || this.#error !== undefined) return null
+    try {
+      const chunk = this.#handle.read(limit)
+      if (chunk === null) this.#end()
+      else if (chunk !== undefined) this.#count(chunk.length)
+      return chunk
+    } catch (error) {
+      this.#break(error)
+      return null
+    }
+  }
+
+  #count(bytes: number): void {
+    this.bytesRead += bytes
+    if (this.#side.timed) this.lastReadAt = this.#side.shared.clock.now()
+  }
+
+  #end(): void {
+    this.#ended = true
+    this.#side.ended()
+  }
+
+  #break(error: unknown): void {
+    if (this.#error !== undefined) return
+    this.#error = broken(error, { ...this.#side.facts('read'), phase: 'read' })
+    this.#side.broke(this.#error)
+  }
+
+  /** Moves what the driver has into the buffer; false when there is nothing now; throws nothing. */
+  #more(): boolean | 'never' {
+    const chunk = this.#pull(this.#side.shared.limits.receive)
+    if (chunk === undefined) return false
+    if (chunk === null) return 'never'
+    this.#own().push(chunk)
+    this.#hold(chunk.length)
+    return true
+  }
+
+  /** `null` at the end; throws what broke the direction. For when no more bytes will ever come and none are left. */
+  #over(op: string): null {
+    if (this.#error !== undefined) throw again(this.#error, this.#side.facts(op))
+    return null
+  }
+
+  /** As `#over`, with bytes left that do not make what was asked for; they stay readable. */
+  #cutShort(op: string, wanted: string): null {
+    this.#over(op)
+    if (this.#buffer.length === 0) return null
+    throw new FrameError('INCOMPLETE', `the stream ended ${this.#buffer.length} bytes into ${wanted}; they are still readable`, {
+      ...this.#side.facts(op),
+      phase: 'frame',
+    })
+  }
+
+  #run<T>(op: string, wait: Wait | undefined, attempt: () => T | undefined, claimed: boolean): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      if (this.#refusal === undefined && this.#claimant !== undefined && !claimed) return reject(this.inUse(op))
+      this.start({ op, attempt, resolve, reject, disarm: undefined }, wait)
+    })
+  }
+
+  /** Takes back an operation that waits, so that nothing is fetched for it; whether it did wait. It is the caller's to settle. */
+  withdraw(pending: Pending): boolean {
+    if (this.#pending !== pending) return false
+    this.#pending = undefined
+    pending.disarm?.()
+    return true
+  }
+
+  /** Takes back the operation that waits and tells it so. */
+  cancel(): void {
+    const pending = this.#pending
+    if (pending === undefined || !this.withdraw(pending)) return
+    pending.reject(new Cancelled('CANCELLED', `${CODES.Cancelled.CANCELLED}: ${pending.op}`, this.#side.facts(pending.op)))
+  }
+
+  /** Tries an operation at once, and lets it wait for bytes if that gives nothing. */
+  start(pending: Pending, wait: Wait | undefined): void {
+    if (this.#refusal !== undefined) return pending.reject(this.#refused(pending.op))
+    if (this.#pending !== undefined) return pending.reject(this.inUse(pending.op))
+    try {
+      if (wait !== undefined || this.#timeout !== undefined) pending.disarm = this.#arm(wait, pending)
+      const result = pending.attempt()
+      if (result === undefined) {
+        this.#pending = pending
+        return
+      }
+      pending.disarm?.()
+      const { resolve } = pending
+      if (shouldYield()) void turn().then(() => resolve(result as never))
+      else resolve(result as never)
+    } catch (error) {
+      pending.disarm?.()
+      pending.reject(error)
+    }
+  }
+
+  #arm(wait: Wait | undefined, pending: Pending): (() => void) | undefined {
+    const timeout = this.#timeout
+    const bounded = timeout === undefined || wait?.timeout !== undefined ? wait : { ...wait, timeout }
+    return arm(
+      bounded,
+      this.#side.shared.clock,
+      () => this.#side.facts(pending.op),
+      (error) => {
+        if (this.#pending === pending) this.#pending = undefined
+        pending.reject(error)
+      },
+    )
+  }
+
+  inUse(op: string): SocketError {
+    const by = this.#claimant ?? this.#pending?.op
+    return new Busy('BUSY', `${CODES.Busy.BUSY}: ${op} while ${by} is reading`, this.#side.facts(op))
+  }
+
+  #available(op: string): void {
+    if (this.#refusal !== undefined) throw this.#refused(op)
+    if (this.busy) throw this.inUse(op)
+  }
+
+  /** For operations under way: what is here, at most `limit` bytes; throws what broke the direction. */
+  take(limit: number | null | undefined, op: string): Uint8Array | null | undefined {
+    return this.#take(limit === undefined ? this.#side.shared.limits.receive : limitOf(limit, this.#side.shared.limits.receive), op)
+  }
+
+  #take(limit: number, op: string): Uint8Array | null | undefined {
+    if (this.#buffer.length > 0) {
+      const bytes = this.#buffer.shift(limit)
+      this.#hold(-bytes.length)
+      return bytes
+    }
+    const chunk = this.#pull(limit)
+    return chunk === null ? this.#over(op) : chunk
+  }
+
+  read(o: ReadOptions | undefined, claimed = false): Promise<Uint8Array | null> {
+    const limit = checked(() => limitOf(o?.limit, this.#side.shared.limits.receive))
+    if (limit instanceof Error) return Promise.reject(limit)
+    return this.#run('read', o, () => this.#take(limit, 'read'), claimed)
+  }
+
+  tryRead(limit: number | undefined, claimed = false): Uint8Array | null | undefined {
+    const most = limitOf(limit, this.#side.shared.limits.receive)
+    if (!claimed || this.#refusal !== undefined || this.#pending !== undefined) this.#available('tryRead')
+    return this.#take(most, 'tryRead')
+  }
+
+  readInto(into: Uint8Array, o: Wait | undefined): Promise<number | null> {
+    if (!(into instanceof Uint8Array)) return Promise.reject(invalidType('into', 'a Uint8Array', into))
+    const attempt = (): number | null | undefined => {
+      if (into.length === 0) return 0
+      if (this.#buffer.length > 0) {
+        const count = this.#buffer.copyInto(into)
+        this.#hold(-count)
+        return count
+      }
+      if (this.#ended || this.#error !== undefined) return this.#over('readInto')
+      let count: number | null | undefined
+      try {
+        count = this.#handle.readInto(into)
+      } catch (error) {
+        this.#break(error)
+        return this.#over('readInto')
+      }
+      if (count === null) this.#end()
+      else if (count !== undefined) this.#count(count)
+      return count
+    }
+    return this.#run('readInto', o, attempt, false)
+  }
+
+  readExactly(count: number, o: Wait | undefined): Promise<Uint8Array | null> {
+    const wrong = checked(() => wholeNumber('n', count, 0))
+    if (wrong instanceof Error) return Promise.reject(wrong)
+    const attempt = () => {
+      while (this.#buffer.length < count) {
+        const more = this.#more()
+        if (more === false) return undefined
+        if (more === 'never') return this.#cutShort('readExactly', `the ${count} that were asked for`)
+      }
+      this.#hold(-count)
+      return this.#buffer.take(count)
+    }
+    return this.#run('readExactly', o, attempt, false)
+  }
+
+  readUntil(delimiter: Bytes | string, o: LimitOptions | undefined): Promise<Uint8Array | null> {
+    const mark = checked(() => bytesOf(delimiter, 'delimiter'))
+    if (mark instanceof Error) return Promise.reject(mark)
+    if (mark.length === 0) return Promise.reject(outOfRange('delimiter', 'at least one byte', delimiter))
+    return this.#until('readUntil', mark, o, false)
+  }
+
+  readLine(o: LineOptions | undefined): Promise<string | Uint8Array | null> {
+    const decode = checked(() => lineDecoder(o, () => this.#side.facts('readLine')))
+    if (decode instanceof Error) return Promise.reject(decode)
+    return this.#until('readLine', LF, o, o?.lastUnterminated === true, (line) =>
+      decode(line.length > 0 && line[line.length - 1] === CR ? line.subarray(0, line.length - 1) : line),
+    )
+  }
+
+  #until<T = Uint8Array>(
+    op: string,
+    mark: Uint8Array,
+    o: LimitOptions | undefined,
+    lastUnterminated: boolean,
+    finish: (bytes: Uint8Array) => T = (bytes) => bytes as T,
+  ): Promise<T | null> {
+    const limit = checked(() => limitOf(o?.limit, this.#side.shared.limits.line))
+    if (limit instanceof Error) return Promise.reject(limit)
+    // A carriage return in front of the line feed belongs to the delimiter, so it may stand one beyond the limit.
+    const slack = mark === LF ? 1 : 0
+    const tooLong = () =>
+      new FrameError('TOO_LONG', `${op} found no delimiter within ${limit} bytes; nothing was consumed`, {
+        ...this.#side.facts(op),
+        phase: 'frame',
+      })
+    this.#searched = 0
+    const attempt = (): T | null | undefined => {
+      for (;;) {
+        const at = this.#buffer.indexOf(mark, this.#searched)
+        if (this.#tooLong(at === -1 ? this.#buffer.length - mark.length + 1 : at, limit, slack)) throw tooLong()
+        if (at !== -1) {
+          const bytes = this.#buffer.peek(at)
+          const result = finish(bytes)
+          this.#buffer.drop(at + mark.length)
+          this.#hold(-at - mark.length)
+          return result
+        }
+        this.#searched = Math.max(0, this.#buffer.length - mark.length + 1)
+        const more = this.#more()
+        if (more === false) return undefined
+        if (more === 'never') {
+          this.#over(op)
+          if (!lastUnterminated || this.#buffer.length === 0) return this.#cutShort(op, 'a message that has no delimiter')
+          if (this.#buffer.length > limit) throw tooLong()
+          const result = finish(this.#buffer.peek(this.#buffer.length))
+          this.#hold(-this.#buffer.length)
+          this.#buffer.clear()
+          return result
+        }
+      }
+    }
+    return this.#run(op, o, attempt, false)
+  }
+
+  #tooLong(at: number, limit: number, slack: number): boolean {
+    if (at <= limit) return false
+    return slack === 0 || at > limit + slack || this.#buffer.peek(at)[at - 1] !== CR
+  }
+
+  readAll(o: LimitOptions | undefined): Promise<Uint8Array> {
+    const limit = checked(() => limitOf(o?.limit, this.#side.shared.limits.frame))
+    if (limit instanceof Error) return Promise.reject(limit)
+    const attempt = (): Uint8Array | undefined => {
+      for (;;) {
+        if (this.#buffer.length > limit) {
+          throw new FrameError('TOO_LONG', `readAll got more than ${limit} bytes; nothing was consumed`, {
+            ...this.#side.facts('readAll'),
+            phase: 'frame',
+          })
+        }
+        const more = this.#more()
+        if (more === false) return undefined
+        if (more === 'never') {
+          this.#over('readAll')
+          this.#hold(-this.#buffer.length)
+          return this.#buffer.take(this.#buffer.length)
+        }
+      }
+    }
+    return this.#run('readAll', o, attempt, false)
+  }
+
+  peek(count: number | undefined, o: Wait | undefined): Promise<Uint8Array | null> {
+    const most = checked(() => (count === undefined || count === null ? 1 : wholeNumber('n', count, 1)))
+    if (most instanceof Error) return Promise.reject(most)
+    const cap = this.#side.shared.limits.receive
+    if (most > cap) return Promise.reject(outOfRange('n', `at most ${cap}, the receive buffer`, count))
+    const attempt = (): Uint8Array | null | undefined => {
+      while (this.#buffer.length < most) {
+        const more = this.#more()
+        if (more === false) return undefined
+        if (more === 'never') return this.#buffer.length > 0 ? this.#buffer.peek(most) : this.#over('peek')
+      }
+      return this.#buffer.peek(count === undefined ? cap : most)
+    }
+    return this.#run('peek', o, attempt, false)
+  }
+
+  unread(bytes: Bytes | string, claimed = false): void {
+    if (this.#refusal !== undefined) throw this.#refused('unread')
+    if (this.#claimant !== undefined && !claimed) throw this.inUse('unread')
+    const copy = copyOf(bytesOf(bytes, 'bytes'))
+    this.#searched = 0
+    this.#own().unshift(copy)
+    this.#hold(copy.length)
+    if (this.#pending !== undefined) this.#retry(this.#pending)
+  }
+
+  waitReadable(o: Wait | undefined, claimed = false): Promise<void> {
+    const attempt = (): null | undefined => (this.#buffer.length > 0 || this.#more() !== false ? null : undefined)
+    return this.#run('waitReadable', o, attempt, claimed).then(ignore)
+  }
+
+  claim(op: string): Claim {
+    this.occupy(op)
+    return new ReaderSlot(this)
+  }
+
+  /** Takes the reader slot; `unclaim` gives it back. */
+  occupy(op: string): void {
+    this.#available(op)
+    this.#claimant = op
+  }
+
+  #own(): ReceiveBuffer {
+    if (this.#buffer === EMPTY) this.#buffer = new ReceiveBuffer()
+    return this.#buffer
+  }
+
+  unclaim(): void {
+    this.#claimant = undefined
+  }
+}
+
+class ReaderSlot implements Claim {
+  readonly #in: Inbound
+  #held = true
+
+  constructor(inbound: Inbound) {
+    this.#in = inbound
+  }
+
+  tryRead(limit?: number): Uint8Array | null | undefined {
+    return this.#in.tryRead(limit, true)
+  }
+
+  read(o?: ReadOptions): Promise<Uint8Array | null> {
+    return this.#in.read(o, true)
+  }
+
+  waitReadable(o?: Wait): Promise<void> {
+    return this.#in.waitReadable(o, true)
+  }
+
+  unread(bytes: Uint8Array): void {
+    this.#in.unread(bytes, true)
+  }
+
+  cancel(): void {
+    if (this.#held) this.#in.cancel()
+  }
+
+  release(): void {
+    if (!this.#held) return
+    this.#held = false
+    this.#in.unclaim()
+  }
+}
+
+/**
+ * The async iterator of a connection: claims the reader slot at its first step, gives it back when the loop is left. It is
+ * its own pending operation, so that a step costs one promise.
+ */
+export class Chunks implements AsyncIterableIterator<Uint8Array>, Pending {
+  readonly op = 'iterator'
+  resolve!: (value: never) => void
+  #reject!: (error: unknown) => void
+  disarm: (() => void) | undefined
+  readonly #in: Inbound
+  readonly #o: ReadOptions | undefined
+  #claimed = false
+  #done = false
+  /** A step is under way. */
+  #stepping = false
+
+  constructor(inbound: Inbound, o: ReadOptions | undefined) {
+    this.#in = inbound
+    this.#o = o
+  }
+
+  next(): Promise<IteratorResult<Uint8Array>> {
+    return new Promise((resolve, reject) => {
+      if (this.#done) return resolve({ done: true, value: undefined })
+      try {
+        if (this.#stepping) throw this.#in.inUse(this.op)
+        if (!this.#claimed) this.#in.occupy(this.op)
+        this.#claimed = true
+      } catch (error) {
+        return reject(error)
+      }
+      this.#stepping = true
+      this.resolve = resolve as (value: never) => void
+      this.#reject = reject
+      this.#in.start(this, this.#o)
+    })
+  }
+
+  reject(error: unknown): void {
+    this.#leave()
+    this.#reject(error)
+  }
+
+  attempt(): IteratorResult<Uint8Array> | undefined {
+    const value = this.#in.take(this.#o?.limit, this.op)
+    if (value === undefined) return undefined
+    this.#stepping = false
+    if (value !== null) return { done: false, value }
+    this.#leave()
+    return { done: true, value: undefined }
+  }
+
+  return(): Promise<IteratorResult<Uint8Array>> {
+    if (this.#in.withdraw(this)) this.resolve({ done: true, value: undefined } as never)
+    this.#leave()
+    return Promise.resolve({ done: true, value: undefined })
+  }
+
+  #leave(): void {
+    this.#done = true
+    if (this.#claimed) this.#in.unclaim()
+    this.#claimed = false
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+}
+
+const LF: Uint8Array = Uint8Array.of(0x0a)
+const CR = 0x0d
+
+function ignore(): void {}
+
+/** Async verbs reject where a synchronous one would throw. */
+function checked<T>(fn: () => T): T | Error {
+  try {
+    return fn()
+  } catch (error) {
+    return error as Error
+  }
+}
+
+function limitOf(value: number | null | undefined, byDefault: number): number {
+  if (value === undefined || value === null) return byDefault
+  return value === Number.POSITIVE_INFINITY ? value : wholeNumber('limit', value, 1)
+}
+
+function wholeNumber(name: string, value: unknown, least: number): number {
+  if (typeof value !== 'number') throw invalidType(name, 'a whole number', value)
+  if (Number.isFinite(value) && !Number.isInteger(value)) throw invalidType(name, 'a whole number', value)
+  if (Number.isNaN(value) || value < least || value > Number.MAX_SAFE_INTEGER) throw outOfRange(name, `at least ${least}`, value)
+  return value
+}
+
+function lineDecoder(o: LineOptions | undefined, facts: () => ErrorFacts): (line: Uint8Array) => string | Uint8Array {
+  const encoding = o?.encoding ?? 'utf8'
+  if (encoding === 'bytes') return (line) => line.slice()
+  if (encoding === 'latin1') return (line) => bufferOf(line).toString('latin1')
+  if (encoding !== 'utf8') throw outOfRange('encoding', "'utf8', 'latin1' or 'bytes'", encoding)
+  if (o?.fatal !== true) return (line) => bufferOf(line).toString('utf8')
+  return (line) => {
+    try {
+      return STRICT.decode(line)
+    } catch (cause) {
+      throw new FrameError('BAD_FRAME', 'the line is not valid UTF-8; nothing was consumed', { ...facts(), phase: 'frame', cause })
+    }
+  }
+}
+
+const STRICT: InstanceType<typeof TextDecoder> = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })

@@ -1,0 +1,305 @@
+/** Connections as the platform's own stream shapes, and back. */
+
+import { Socket } from 'node:net'
+import { Duplex } from 'node:stream'
+import { ReadableStream, WritableStream } from 'node:stream/web'
+import type { Connection } from './connection.js'
+import type { StreamHandle } from './driver.js'
+import { DuplexHandle } from './drivers/duplex.js'
+import { handleOf } from './drivers/node.js'
+import { Closed, invalidType, outOfRange } from './errors.js'
+import type { Claim } from './inbound.js'
+import type { Bytes } from './stream.js'
+
+export function handleOfStream(stream: Duplex): StreamHandle {
+  if (!(stream instanceof Duplex)) throw invalidType('stream', 'a Duplex of node:stream', stream)
+  if (stream.destroyed || stream.readableEnded || stream.writableEnded) {
+    throw new Closed('CLOSED', 'the stream to adopt has already ended', { op: 'fromNode' })
+  }
+  if (stream.readableFlowing === true) {
+    throw invalidType('stream', 'paused, as what flows to its listeners would be lost', stream)
+  }
+  if (stream instanceof Socket && stream.connecting) throw invalidType('stream', 'connected', stream)
+  if (stream.readableObjectMode || stream.readableEncoding !== null) throw invalidType('stream', 'one of bytes, without an encoding', stream)
+  return stream instanceof Socket ? handleOf(stream) : new DuplexHandle(stream)
+}
+
+/** A stream that Node's own modules (`http`, database drivers) take for a `net.Socket`. */
+class ConnectionDuplex extends Duplex {
+  readonly #connection: Connection
+  readonly #claim: Claim
+  #pumping = false
+  /** Node asked for more than it has been given. */
+  #wanted = false
+  #ended = false
+  #activeAt = 0
+  #stopTimer: (() => void) | undefined
+  timeout = 0
+
+  constructor(connection: Connection) {
+    super({ allowHalfOpen: true })
+    this.#connection = connection
+    this.#claim = connection.claim('toNode')
+    void connection.closed.then((report) => {
+      // A read under way is told, in order, what is still to be given; both directions ended is for Node to notice.
+      if (this.#pumping || this.#ended || this.destroyed) return
+      this.destroy(report.clean ? undefined : report.reason)
+    })
+  }
+
+  get remoteAddress(): string | undefined {
+    const { remote } = this.#connection
+    return remote?.family === 'unix' ? undefined : remote?.address
+  }
+
+  get remotePort(): number | undefined {
+    const { remote } = this.#connection
+    return remote?.family === 'unix' ? undefined : remote?.port
+  }
+
+  get remoteFamily(): string | undefined {
+    return familyOf(this.#connection.remote?.family)
+  }
+
+  get localAddress(): string | undefined {
+    const { local } = this.#connection
+    return local?.family === 'unix' ? undefined : local?.address
+  }
+
+  get localPort(): number | undefined {
+    const { local } = this.#connection
+    return local?.family === 'unix' ? undefined : local?.port
+  }
+
+  get localFamily(): string | undefined {
+    return familyOf(this.#connection.local?.family)
+  }
+
+  get bytesRead(): number {
+    return this.#connection.stats.bytesRead
+  }
+
+  get bytesWritten(): number {
+    return this.#connection.stats.bytesWritten
+  }
+
+  get connecting(): boolean {
+    return false
+  }
+
+  get pending(): boolean {
+    return false
+  }
+
+  get encrypted(): boolean | undefined {
+    return this.#connection.security === null ? undefined : true
+  }
+
+  get authorized(): boolean | undefined {
+    return this.#connection.security?.verified
+  }
+
+  get alpnProtocol(): string | false | undefined {
+    const { security } = this.#connection
+    return security === null ? undefined : (security.alpn ?? false)
+  }
+
+  address(): { address?: string; port?: number; family?: string } {
+    const { localAddress: address, localPort: port, localFamily: family } = this
+    return { ...(address !== undefined && { address }), ...(port !== undefined && { port }), ...(family !== undefined && { family }) }
+  }
+
+  /** Already set on every TCP connection of this library. */
+  setNoDelay(): this {
+    return this
+  }
+
+  setKeepAlive(): this {
+    return this
+  }
+
+  ref(): this {
+    this.#connection.ref()
+    return this
+  }
+
+  unref(): this {
+    this.#connection.unref()
+    return this
+  }
+
+  /** As `net.Socket.setTimeout`: emits `timeout` once after `milliseconds` without traffic, and does nothing else. */
+  setTimeout(milliseconds: number, listener?: () => void): this {
+    if (typeof milliseconds !== 'number') throw invalidType('milliseconds', 'a number', milliseconds)
+    if (Number.isNaN(milliseconds) || milliseconds < 0) throw outOfRange('milliseconds', 'not negative', milliseconds)
+    this.timeout = milliseconds
+    this.#stopTimer?.()
+    this.#stopTimer = undefined
+    if (listener !== undefined) {
+      if (milliseconds === 0) this.removeListener('timeout', listener)
+      else this.once('timeout', listener)
+    }
+    this.#active()
+    return this
+  }
+
+  /** There was traffic: the time without it begins anew. */
+  #active(): void {
+    if (this.timeout === 0 || this.timeout === Number.POSITIVE_INFINITY || this.destroyed) return
+    const { clock } = this.#connection.owner.shared
+    this.#activeAt = clock.now()
+    if (this.#stopTimer !== undefined) return
+    const check = () => {
+      const due = this.#activeAt + this.timeout
+      const late = clock.now() >= due
+      this.#stopTimer = late ? undefined : clock.at(due, check)
+      if (late) this.emit('timeout')
+    }
+    this.#stopTimer = clock.at(this.#activeAt + this.timeout, check)
+  }
+
+  /** For what makes a socket and then tells it to connect. It is connected. */
+  connect(...args: unknown[]): this {
+    const listener = args.at(-1)
+    if (typeof listener === 'function') this.once('connect', listener as () => void)
+    process.nextTick(() => {
+      if (!this.destroyed) this.emit('connect')
+    })
+    return this
+  }
+
+  get readyState(): string {
+    if (this.readable && this.writable) return 'open'
+    if (this.readable) return 'readOnly'
+    return this.writable ? 'writeOnly' : 'closed'
+  }
+
+  destroySoon(): void {
+    if (this.writable) this.end()
+    if (this.writableFinished) this.destroy()
+    else this.once('finish', () => this.destroy())
+  }
+
+  resetAndDestroy(): this {
+    this.#connection.abort()
+    return this.destroy()
+  }
+
+  override _read(): void {
+    this.#wanted = true
+    if (this.#pumping) return
+    this.#pumping = true
+    void this.#pump()
+  }
+
+  async #pump(): Promise<void> {
+    try {
+      while (this.#wanted) {
+        const chunk = await this.#claim.read()
+        this.#active()
+        // `push` may ask for more before it returns.
+        this.#wanted = false
+        this.#ended = chunk === null
+        if (this.push(chunk) && chunk !== null) this.#wanted = true
+      }
+      this.#pumping = false
+    } catch (error) {
+      // Closed by its owner is how a socket is destroyed, which is no failure.
+      const orderly = error instanceof Closed && error.code === 'CLOSED'
+      this.destroy(orderly ? undefined : (error as Error))
+    }
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+    this.#send(chunk, done)
+  }
+
+  override _writev(chunks: { chunk: Buffer }[], done: (error?: Error | null) => void): void {
+    this.#send(
+      chunks.map(({ chunk }) => chunk),
+      done,
+    )
+  }
+
+  #send(data: Bytes | readonly Bytes[], done: (error?: Error | null) => void): void {
+    this.#active()
+    this.#connection.write(data).then(() => {
+      this.#active()
+      done()
+    }, done)
+  }
+
+  override _final(done: (error?: Error | null) => void): void {
+    this.#connection.end().then(() => done(), done)
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.#stopTimer?.()
+    this.#claim.release()
+    if (error === null) void this.#connection.close()
+    else this.#connection.abort(error)
+    done(error)
+  }
+}
+
+function familyOf(family: 'ipv4' | 'ipv6' | 'unix' | undefined): string | undefined {
+  if (family === 'ipv4') return 'IPv4'
+  return family === 'ipv6' ? 'IPv6' : undefined
+}
+
+export function toDuplex(connection: Connection): Duplex {
+  return new ConnectionDuplex(connection)
+}
+
+const READABLES: WeakMap<Connection, ReadableStream<Uint8Array>> = new WeakMap()
+const WRITABLES: WeakMap<Connection, WritableStream<Bytes | string>> = new WeakMap()
+
+/**
+ * The Web stream of a connection: one chunk is fetched for each that is pulled. Cancelling it gives the reader slot back and
+ * closes nothing; whoever asks again gets a new stream.
+ */
+export function toReadableStream(connection: Connection): ReadableStream<Uint8Array> {
+  const known = READABLES.get(connection)
+  if (known !== undefined) return known
+  let claim: Claim | undefined
+  let cancelled = false
+  const stream = new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        try {
+          claim ??= connection.claim('readable')
+          const chunk = await claim.read()
+          if (chunk !== null) return controller.enqueue(chunk)
+          READABLES.delete(connection)
+          claim.release()
+          controller.close()
+        } catch (error) {
+          READABLES.delete(connection)
+          claim?.release()
+          if (!cancelled) controller.error(error)
+        }
+      },
+      cancel() {
+        cancelled = true
+        READABLES.delete(connection)
+        claim?.cancel()
+        claim?.release()
+      },
+    },
+    { highWaterMark: 0 },
+  )
+  READABLES.set(connection, stream)
+  return stream
+}
+
+export function toWritableStream(connection: Connection): WritableStream<Bytes | string> {
+  const known = WRITABLES.get(connection)
+  if (known !== undefined) return known
+  const stream = new WritableStream<Bytes | string>({
+    write: (chunk) => connection.write(chunk),
+    close: () => connection.end(),
+    abort: (reason) => connection.abort(reason),
+  })
+  WRITABLES.set(connection, stream)
+  return stream
+}

@@ -1,0 +1,449 @@
+/** The write direction of a connection: ordered, bounded, and honest about what was handed over. */
+
+import { arm, shouldYield, turn, turned, within } from './deadline.js'
+import type { StreamHandle } from './driver.js'
+import { again, broken, Closed, CODES, invalidType, type SocketError } from './errors.js'
+import type { Side } from './inbound.js'
+import type { Bytes, Wait } from './stream.js'
+
+/** A write, flush or end in the queue. */
+interface Job {
+  readonly op: string
+  readonly pieces: Uint8Array[]
+  /** Bytes not handed over yet. */
+  left: number
+  readonly total: number
+  /** `write` settles when all is accepted, `some` after the first byte, `flush` and `end` when nothing is left anywhere. */
+  readonly kind: 'write' | 'some' | 'flush' | 'end' | 'room'
+  readonly resolve: (value: never) => void
+  readonly reject: (error: unknown) => void
+  disarm: (() => void) | undefined
+}
+
+/** What every queue is until something waits: most connections never have one. */
+const NONE: never[] = []
+
+const DONE: Promise<void> = Promise.resolve()
+
+export class Outbound {
+  bytesWritten = 0
+  lastWriteAt = 0
+  readonly #handle: StreamHandle
+  readonly #side: Side
+  /** Default time of an operation, milliseconds. */
+  readonly #timeout: number | undefined
+  #jobs: Job[] = NONE
+  /** Copies of what was accepted and the driver has not taken. Always goes out before the jobs. */
+  #stash: Uint8Array[] = NONE
+  #stashed = 0
+  /** What the driver has taken and not handed over, as it was counted last. */
+  #flying = 0
+  #error: SocketError | undefined
+  #refusal: SocketError | undefined
+  #ending: Promise<void> | undefined
+  #shutting: Promise<void> | undefined
+  #shut = false
+
+  constructor(handle: StreamHandle, side: Side, timeout: number | undefined) {
+    this.#handle = handle
+    this.#side = side
+    this.#timeout = timeout
+  }
+
+  /** Bytes accepted and not handed to the system. */
+  get unsent(): number {
+    return this.#stashed + this.#handle.unsent
+  }
+
+  get ended(): boolean {
+    return this.#ending !== undefined
+  }
+
+  /** The end was handed to the system. */
+  get shut(): boolean {
+    return this.#shut
+  }
+
+  get busy(): boolean {
+    return this.#jobs.length > 0 || this.#ending !== undefined
+  }
+
+  get failure(): SocketError | undefined {
+    return this.#error
+  }
+
+  get failed(): boolean {
+    return this.#error !== undefined
+  }
+
+  /** Refuses everything from now on and wakes what waits; what was accepted stays to be flushed. */
+  refuse(error: SocketError): void {
+    this.#refusal ??= error
+    for (const job of this.#jobs.splice(0)) {
+      this.#hold(-job.left)
+      job.disarm?.()
+      job.reject(again(this.#refusal, { ...this.#side.facts(job.op), bytesWritten: job.total - job.left }))
+    }
+  }
+
+  /** Breaks the direction from outside it. */
+  fail(error: SocketError): void {
+    this.#break(error, false)
+  }
+
+  #break(error: unknown, tell: boolean): void {
+    if (this.#error !== undefined) return
+    this.#error = broken(error, { ...this.#side.facts('write'), phase: 'write' })
+    for (const job of this.#jobs.splice(0)) {
+      this.#hold(-job.left)
+      job.disarm?.()
+      if (job.kind === 'room') job.reject(again(this.#error, this.#side.facts(job.op)))
+      else job.reject(again(this.#error, { ...this.#side.facts(job.op), bytesWritten: job.total - job.left }))
+    }
+    if (tell) this.#side.broke(this.#error)
+  }
+
+  /** Gives up what was accepted and not handed over; returns how much that was. */
+  drop(): number {
+    const lost = this.unsent
+    this.#settleUp()
+    return lost
+  }
+
+  /** Gives what was accepted and not handed over to whoever takes the stream over. */
+  surrender(): Uint8Array[] {
+    const stash = this.#stash
+    this.#settleUp()
+    return stash
+  }
+
+  #hold(change: number): void {
+    if (change !== 0) this.#side.shared.budget.change(change)
+  }
+
+  /** Counts what the driver holds. */
+  #level(): void {
+    const { unsent } = this.#handle
+    if (unsent === this.#flying) return
+    this.#hold(unsent - this.#flying)
+    this.#flying = unsent
+  }
+
+  /** Whatever the driver still holds is no longer this connection's. */
+  #settleUp(): void {
+    this.#hold(-this.#stashed - this.#flying)
+    this.#stash = NONE
+    this.#stashed = 0
+    this.#flying = 0
+  }
+
+  /** Hands pieces over until the driver takes no more; removes what it took. */
+  #hand(pieces: Uint8Array[]): number {
+    let taken = 0
+    while (pieces.length > 0) {
+      const first = pieces[0] as Uint8Array
+      let count = pieces.length === 1 ? this.#handle.write(first) : this.#handle.writev(pieces)
+      if (count === 0) break
+      taken += count
+      while (count > 0) {
+        const piece = pieces[0] as Uint8Array
+        if (count >= piece.length) {
+          pieces.shift()
+          count -= piece.length
+        } else {
+          pieces[0] = piece.subarray(count)
+          count = 0
+        }
+      }
+    }
+    if (taken > 0) {
+      this.#level()
+      this.bytesWritten += taken
+      if (this.#side.timed) this.lastWriteAt = this.#side.shared.clock.now()
+    }
+    return taken
+  }
+
+  /** The driver may take something again. */
+  writable(): void {
+    turned()
+    this.#level()
+    this.#advance()
+  }
+
+  #advance(): void {
+    if (this.#error !== undefined) return
+    try {
+      if (this.#stashed > 0) {
+        const taken = this.#hand(this.#stash)
+        this.#stashed -= taken
+        this.#hold(-taken)
+      }
+      while (this.#stashed === 0 && this.#jobs.length > 0) {
+        const job = this.#jobs[0] as Job
+        if (!this.#serve(job)) return
+        this.#jobs.shift()
+        job.disarm?.()
+        job.resolve((job.kind === 'some' ? job.total - job.left : undefined) as never)
+      }
+    } catch (error) {
+      this.#break(error, true)
+    }
+  }
+
+  /** Does what can be done of the first job; true when it has settled. */
+  #serve(job: Job): boolean {
+    if (job.left > 0) {
+      const taken = this.#hand(job.pieces)
+      job.left -= taken
+      this.#hold(-taken)
+      if (job.kind === 'some' && taken > 0) {
+        this.#hold(-job.left)
+        return true
+      }
+      return job.left === 0
+    }
+    if (job.kind === 'room') return this.#handle.unsent === 0 || this.#handle.unsent < this.#side.shared.limits.unsent
+    return this.#handle.unsent === 0
+  }
+
+  #refused(op: string): SocketError | undefined {
+    const facts = (verb: string) => this.#side.facts(verb)
+    if (this.#refusal !== undefined) return again(this.#refusal, { ...facts(op), bytesWritten: 0 })
+    if (this.#error !== undefined) return again(this.#error, { ...facts(op), bytesWritten: 0 })
+    if (this.#ending !== undefined && op !== 'end' && op !== 'flush') {
+      return new Closed('ENDED', CODES.Closed.ENDED, { ...facts(op), bytesWritten: 0 })
+    }
+    return undefined
+  }
+
+  write(data: Bytes | string | readonly Bytes[], o: Wait | undefined): Promise<void> {
+    // The usual case first: nothing waits, and the system takes it all.
+    if (
+      data instanceof Uint8Array &&
+      o === undefined &&
+      this.#timeout === undefined &&
+      this.#jobs.length === 0 &&
+      this.#stashed === 0 &&
+      this.#error === undefined &&
+      this.#refusal === undefined &&
+      this.#ending === undefined &&
+      data.length > 0
+    ) {
+      try {
+        const taken = this.#handle.write(data)
+        this.#level()
+        this.bytesWritten += taken
+        if (taken === data.length) {
+          if (this.#side.timed) this.lastWriteAt = this.#side.shared.clock.now()
+          return shouldYield() ? turn() : DONE
+        }
+        return this.#accept('write', [taken === 0 ? data : data.subarray(taken)], data.length, taken, undefined)
+      } catch (error) {
+        this.#break(error, true)
+        return handled(Promise.reject(this.#refused('write')))
+      }
+    }
+    return this.#write('write', data, o)
+  }
+
+  #write(op: 'write' | 'writeSome', data: Bytes | string | readonly Bytes[], o: Wait | undefined): Promise<void> {
+    let pieces: Uint8Array[]
+    let total = 0
+    try {
+      pieces = piecesOf(data)
+      for (const piece of pieces) total += piece.length
+    } catch (error) {
+      return handled(Promise.reject(error))
+    }
+    const refused = this.#refused(op)
+    if (refused !== undefined) return handled(Promise.reject(refused))
+    return this.#accept(op, pieces, total, 0, o)
+  }
+
+  /** Takes pieces in behind everything accepted before. `already` of `total` bytes were handed over by the caller. */
+  #accept(op: 'write' | 'writeSome', pieces: Uint8Array[], total: number, already: number, o: Wait | undefined): Promise<void> {
+    const job = this.#job(op, op === 'write' ? 'write' : 'some', pieces, total, o)
+    job.entry.left = total - already
+    if (job.failed !== undefined) return handled(Promise.reject(job.failed))
+    if (this.#jobs.length === 0 && this.#stashed === 0 && job.entry.left > 0) {
+      try {
+        job.entry.left -= this.#hand(pieces)
+      } catch (error) {
+        job.entry.disarm?.()
+        this.#break(error, true)
+        const failure = again(this.#error as SocketError, { ...this.#side.facts(op), bytesWritten: total - job.entry.left })
+        return handled(Promise.reject(failure))
+      }
+    }
+    if (job.entry.left > 0 && this.#jobs.length === 0) this.#stow(job.entry)
+    const accepted = job.entry.left === 0 || (job.entry.kind === 'some' && job.entry.left < total)
+    if (accepted && this.#jobs.length === 0) {
+      job.entry.disarm?.()
+      const result = op === 'write' ? undefined : total - job.entry.left
+      return (shouldYield() ? turn().then(() => result) : Promise.resolve(result)) as Promise<void>
+    }
+    this.#hold(job.entry.left)
+    this.#enqueue(job.entry)
+    return handled(job.promise)
+  }
+
+  #enqueue(job: Job): void {
+    if (this.#jobs === NONE) this.#jobs = [job]
+    else this.#jobs.push(job)
+  }
+
+  /** Copies what the driver did not take, if it is little, so that the caller need not wait. */
+  #stow(job: Job): void {
+    const { limits, budget } = this.#side.shared
+    const room = limits.unsent - this.#stashed - this.#handle.unsent
+    if (budget.full || room <= 0 || (job.kind === 'write' && job.left > room)) return
+    let left = Math.min(room, job.left)
+    job.left -= left
+    this.#stashed += left
+    this.#hold(left)
+    for (const piece of job.pieces) {
+      if (left === 0) break
+      const copy = copyOf(piece.length > left ? piece.subarray(0, left) : piece)
+      if (this.#stash === NONE) this.#stash = [copy]
+      else this.#stash.push(copy)
+      left -= copy.length
+    }
+  }
+
+  #job(op: string, kind: Job['kind'], pieces: Uint8Array[], total: number, o: Wait | undefined): { entry: Job; promise: Promise<void>; failed?: unknown } {
+    let resolve!: (value: never) => void
+    let reject!: (error: unknown) => void
+    const promise = new Promise<void>((yes, no) => {
+      resolve = yes as (value: never) => void
+      reject = no
+    })
+    const entry: Job = { op, kind, pieces, left: total, total, resolve, reject, disarm: undefined }
+    const timeout = this.#timeout
+    const bounded = timeout === undefined || o?.timeout !== undefined ? o : { ...o, timeout }
+    const facts = () => ({ ...this.#side.facts(op), bytesWritten: entry.total - entry.left })
+    try {
+      entry.disarm = arm(bounded, this.#side.shared.clock, facts, (error) => {
+        const at = this.#jobs.indexOf(entry)
+        if (at === -1) return
+        this.#jobs.splice(at, 1)
+        this.#hold(-entry.left)
+        reject(error)
+        this.#advance()
+      })
+    } catch (failed) {
+      return { entry, promise, failed }
+    }
+    return { entry, promise }
+  }
+
+  writeSome(data: Bytes | string | readonly Bytes[], o: Wait | undefined): Promise<number> {
+    return this.#write('writeSome', data, o) as unknown as Promise<number>
+  }
+
+  flush(o: Wait | undefined): Promise<void> {
+    return this.#queue('flush', 'flush', o)
+  }
+
+  /** Resolves when a write would be accepted at once. May run beside anything. */
+  waitWritable(o: Wait | undefined): Promise<void> {
+    return this.#queue('waitWritable', 'room', o)
+  }
+
+  #queue(op: string, kind: 'flush' | 'room', o: Wait | undefined): Promise<void> {
+    const refused = this.#refused(op)
+    if (refused !== undefined) return handled(Promise.reject(refused))
+    const job = this.#job(op, kind, [], 0, o)
+    if (job.failed !== undefined) return handled(Promise.reject(job.failed))
+    this.#enqueue(job.entry)
+    this.#advance()
+    return handled(job.promise)
+  }
+
+  /** Everything accepted, then the end. Later calls wait for the same end. */
+  end(o: Wait | undefined): Promise<void> {
+    const refused = this.#refused('end')
+    if (refused !== undefined) return handled(Promise.reject(refused))
+    const facts = () => this.#side.facts('end')
+    try {
+      // What has passed already must not end anything.
+      arm(o, this.#side.shared.clock, facts, ignore)?.()
+    } catch (error) {
+      return handled(Promise.reject(error))
+    }
+    this.#ending ??= handled(this.finish())
+    if (o === undefined) return this.#ending
+    return handled(within(this.#ending, o, this.#side.shared.clock, facts))
+  }
+
+  /** Flushes everything accepted and hands the end to the system; for `end`, and for `close` after `refuse`. */
+  async finish(): Promise<void> {
+    if (this.#stashed > 0 || this.#jobs.length > 0 || this.#handle.unsent > 0) {
+      const job = this.#job('end', 'flush', [], 0, undefined)
+      this.#enqueue(job.entry)
+      this.#advance()
+      await job.promise
+    }
+    if (this.#error !== undefined) throw again(this.#error, this.#side.facts('end'))
+    this.#shutting ??= this.#shutdown()
+    await this.#shutting
+  }
+
+  #shutdown(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#handle.shutdown((error) => {
+        if (error === undefined || error === null) {
+          this.#shut = true
+          resolve()
+          return this.#side.ended()
+        }
+        // Aborted while the end was on its way: this side did it, not the world.
+        if (this.#refusal !== undefined) return reject(again(this.#refusal, this.#side.facts('end')))
+        this.#break(error, true)
+        reject(again(this.#error as SocketError, this.#side.facts('end')))
+      })
+    })
+  }
+}
+
+function ignore(): void {}
+
+/** Marks a rejection as seen: the next operation and `closed` repeat it, so nobody need watch this promise. */
+export function handled<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {})
+  return promise
+}
+
+/** `data` as views, without copying; strings as UTF-8. Throws a `TypeError` for anything else. */
+export function piecesOf(data: Bytes | string | readonly Bytes[]): Uint8Array[] {
+  if (!Array.isArray(data)) {
+    const view = bytesOf(data as Bytes | string, 'data')
+    return view.length > 0 ? [view] : []
+  }
+  const pieces: Uint8Array[] = []
+  for (const [i, piece] of data.entries()) {
+    const view = bytesOf(piece as Bytes, `data[${i}]`)
+    if (view.length > 0) pieces.push(view)
+  }
+  return pieces
+}
+
+export function bytesOf(data: Bytes | string, name: string): Uint8Array {
+  if (data instanceof Uint8Array) return data
+  if (typeof data === 'string') return Buffer.from(data, 'utf8')
+  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+  if (data instanceof ArrayBuffer) return new Uint8Array(data)
+  throw invalidType(name, 'a string, an ArrayBuffer, a typed array or a DataView', data)
+}
+
+/** Memory of its own; the `slice` of a `Buffer` would share it. */
+export function copyOf(view: Uint8Array): Uint8Array {
+  const copy = new Uint8Array(view.length)
+  copy.set(view)
+  return copy
+}
+
+/** The same memory with `Buffer`'s methods. */
+export function bufferOf(view: Uint8Array): Buffer {
+  return Buffer.from(view.buffer, view.byteOffset, view.byteLength)
+}
