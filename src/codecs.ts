@@ -1,0 +1,424 @@
+/** The codecs that come with the library. All limits are on by default, and hold in both directions. */
+
+import { FrameError, invalidType, outOfRange } from './errors.js'
+import { type Codec, type Cut, defineCodec, type FrameInput, type FrameOutput } from './framing.js'
+import { type Bytes, LIMITS } from './stream.js'
+
+/** No frame may be longer: a length is then never negative in 32 bits, and always exact as a number. */
+const LONGEST_FRAME = 2 ** 31 - 1
+
+function refuse(code: 'BAD_MESSAGE' | 'TOO_LONG', message: string, cause?: unknown): FrameError {
+  return new FrameError(code, message, { phase: 'frame', ...(cause === undefined ? {} : { cause }) })
+}
+
+function tooLong(length: number | string, max: number): FrameError {
+  return refuse('TOO_LONG', `the message of ${length} bytes is longer than the limit of ${max}`)
+}
+
+/** The bytes of a message: a view, or the UTF-8 of a string. */
+function bytesOf(message: unknown): Uint8Array {
+  if (message instanceof Uint8Array) return message
+  if (typeof message === 'string') return utf8(message)
+  if (ArrayBuffer.isView(message)) return new Uint8Array(message.buffer, message.byteOffset, message.byteLength)
+  if (message instanceof ArrayBuffer) return new Uint8Array(message)
+  throw invalidType('message', 'bytes or a string', message)
+}
+
+function utf8(text: string): Uint8Array {
+  if (!wellFormed(text)) throw refuse('BAD_MESSAGE', 'the string holds half of a surrogate pair, which has no UTF-8')
+  return Buffer.from(text)
+}
+
+function wellFormed(text: string): boolean {
+  return !/[\ud800-\udfff]/u.test(text)
+}
+
+function whole(name: string, value: unknown, least: number, most: number): number {
+  if (typeof value !== 'number') throw invalidType(name, 'a whole number', value)
+  if (!Number.isInteger(value) || value < least || value > most) throw outOfRange(name, `a whole number from ${least} to ${most}`, value)
+  return value
+}
+
+export interface MaxOptions {
+  /** Longest message in bytes, without its header or delimiter. Longer ones are refused with `TOO_LONG` in both directions. */
+  max?: number | undefined
+}
+
+/** No framing: every chunk is a message, as it came; how a stream is cut into chunks is up to the network. */
+export function raw(): Codec<Uint8Array, Bytes | string> {
+  return defineCodec<Uint8Array, Bytes | string>({
+    name: 'raw',
+    cut: (input) => input.take(input.length),
+    append: (message, output) => output.bytes(bytesOf(message)),
+  })
+}
+
+export interface LengthOptions extends MaxOptions {
+  /** Size of the header: 1, 2, 4 (default) or 8 bytes. */
+  bytes?: 1 | 2 | 4 | 8 | undefined
+  /** Default `'big'`, the order of the network. */
+  endian?: 'big' | 'little' | undefined
+  /** Whether the length counts the header too. Default false. */
+  includesHeader?: boolean | undefined
+}
+
+/**
+ * Each message behind its length, an unsigned number. `max` is 16 MiB unless said otherwise, 2^31 - 1 at most, and checked on
+ * the header, before memory is reserved.
+ */
+export function lengthPrefixed(o: LengthOptions = {}): Codec<Uint8Array, Bytes | string> {
+  const header = o.bytes ?? 4
+  if (header !== 1 && header !== 2 && header !== 4 && header !== 8) throw outOfRange('bytes', '1, 2, 4 or 8', header)
+  const endian = o.endian ?? 'big'
+  if (endian !== 'big' && endian !== 'little') throw outOfRange('endian', "'big' or 'little'", endian)
+  const little = endian === 'little'
+  const extra = o.includesHeader === true ? header : 0
+  const max = Math.min(whole('max', o.max ?? LIMITS.frame, 0, LONGEST_FRAME), 256 ** header - 1 - extra)
+  return defineCodec<Uint8Array, Bytes | string>({
+    name: `length(${header}, ${endian})`,
+    cut: (input) => {
+      if (input.length < header) return undefined
+      const length = input.uint(0, header, little) - extra
+      if (length > max) throw input.error('TOO_LONG', `a length of ${exactly(input, header, little)} is over the limit of ${max} bytes`)
+      if (length < 0) throw input.error('BAD_FRAME', `a length of ${length + extra} does not even count its header of ${header} bytes`)
+      if (input.length < header + length) {
+        input.expect(header + length)
+        return undefined
+      }
+      input.skip(header)
+      return input.take(length)
+    },
+    append: (message, output) => {
+      const data = bytesOf(message)
+      if (data.length > max) throw tooLong(data.length, max)
+      output.uint(data.length + extra, header, little)
+      output.bytes(data)
+    },
+  })
+}
+
+/** A length as it stands in the header, also where a number would be rounded. */
+function exactly(input: FrameInput, header: number, little: boolean): string {
+  if (header < 8) return `${input.uint(0, header, little)} bytes`
+  const [high, low] = little ? [input.uint(4, 4, true), input.uint(0, 4, true)] : [input.uint(0, 4, false), input.uint(4, 4, false)]
+  return `${(BigInt(high) << 32n) | BigInt(low)} bytes`
+}
+
+/** The longest form of a 64-bit number in seven-bit groups. */
+const LONGEST_VARINT = 10
+
+/**
+ * Each message behind its length in seven-bit groups, the lowest first (unsigned LEB128, as Protocol Buffers delimit messages).
+ * `max` is 16 MiB unless said otherwise and checked as soon as the length exceeds it; a length of more than 10 bytes is `BAD_FRAME`.
+ */
+export function varint(o: MaxOptions = {}): Codec<Uint8Array, Bytes | string> {
+  const max = whole('max', o.max ?? LIMITS.frame, 0, LONGEST_FRAME)
+  return defineCodec<Uint8Array, Bytes | string>({
+    name: 'varint',
+    cut: (input) => {
+      let length = 0
+      let unit = 1
+      const most = Math.min(input.length, LONGEST_VARINT)
+      for (let at = 0; at < most; at++, unit *= 128) {
+        const byte = input.at(at)
+        length += (byte & 127) * unit
+        if (length > max) throw input.error('TOO_LONG', `a length of ${length} bytes or more is over the limit of ${max} bytes`)
+        if (byte < 128) return withLength(input, at + 1, length)
+      }
+      if (most === LONGEST_VARINT) throw input.error('BAD_FRAME', `a length does not end within ${LONGEST_VARINT} bytes`)
+      return undefined
+    },
+    append: (message, output) => {
+      const data = bytesOf(message)
+      if (data.length > max) throw tooLong(data.length, max)
+      let rest = data.length
+      for (; rest > 127; rest >>>= 7) output.byte((rest & 127) | 128)
+      output.byte(rest)
+      output.bytes(data)
+    },
+  })
+}
+
+function withLength(input: FrameInput, header: number, length: number): Uint8Array | undefined {
+  if (input.length < header + length) {
+    input.expect(header + length)
+    return undefined
+  }
+  input.skip(header)
+  return input.take(length)
+}
+
+/** Messages of one size. */
+export function fixed(size: number): Codec<Uint8Array, Bytes | string> {
+  whole('size', size, 1, LONGEST_FRAME)
+  return defineCodec<Uint8Array, Bytes | string>({
+    name: `fixed(${size})`,
+    cut: (input) => withLength(input, 0, size),
+    append: (message, output) => {
+      const data = bytesOf(message)
+      if (data.length > size) throw tooLong(data.length, size)
+      if (data.length < size) throw refuse('BAD_MESSAGE', `the message of ${data.length} bytes is shorter than the fixed size of ${size}`)
+      output.bytes(data)
+    },
+  })
+}
+
+const LF = 10
+const CR = 13
+
+/** What a line ends with. `'either'` accepts a line feed with or without a carriage return and sends a line feed. */
+export type LineEnding = 'lf' | 'crlf' | 'either'
+
+export interface LinesOptions extends MaxOptions {
+  /** Default `'either'`. */
+  ending?: LineEnding | undefined
+  /** `'utf8'` (default) and `'latin1'` give strings, `'bytes'` a `Uint8Array`. */
+  encoding?: 'utf8' | 'latin1' | 'bytes' | undefined
+  /** Whether malformed UTF-8 is a `FrameError` `BAD_FRAME` rather than U+FFFD. Default false. */
+  fatal?: boolean | undefined
+  /** Take what stands before the end of the stream without a line feed as the last line, rather than fail. Default false. */
+  lastUnterminated?: boolean | undefined
+}
+
+/**
+ * Lines without their ending, 64 KiB at most unless `max` says otherwise.
+ *
+ * With `'crlf'` a line feed alone does not end a line, and is accepted in one, but refused when sending: a peer that is less
+ * strict would read it as the beginning of another line.
+ */
+export function lines(o: LinesOptions & { encoding: 'bytes' }): Codec<Uint8Array, Bytes | string>
+export function lines(o?: LinesOptions & { encoding?: 'utf8' | 'latin1' | undefined }): Codec<string>
+export function lines(o: LinesOptions = {}): Codec<string> | Codec<Uint8Array, Bytes | string> {
+  const max = whole('max', o.max ?? LIMITS.line, 0, LONGEST_FRAME)
+  const ending = endingOf(o.ending ?? 'either')
+  const encoding = o.encoding ?? 'utf8'
+  if (encoding === 'bytes') {
+    return lineCodec<Uint8Array, Bytes | string>(
+      { name: `lines(${ending})`, max, ending, lastUnterminated: o.lastUnterminated === true },
+      (input, length) => input.copy(0, length),
+      (message, output) => {
+        const data = bytesOf(message)
+        refuseLine(data.length, max, ending, (byte, from) => data.indexOf(byte, from), data.at(-1) === CR)
+        output.bytes(data)
+      },
+    )
+  }
+  if (encoding !== 'utf8' && encoding !== 'latin1') throw outOfRange('encoding', "'utf8', 'latin1' or 'bytes'", encoding)
+  const fatal = o.fatal === true
+  return lineCodec<string>(
+    { name: `lines(${ending})`, max, ending, lastUnterminated: o.lastUnterminated === true },
+    (input, length) => textOf(input, length, encoding, fatal),
+    (message, output) => {
+      if (typeof message !== 'string') throw invalidType('message', 'a string', message)
+      if (encoding === 'utf8' ? !wellFormed(message) : /[^\0-\xff]/.test(message)) {
+        throw refuse('BAD_MESSAGE', `the line holds a character that has no ${encoding === 'utf8' ? 'UTF-8' : 'Latin-1'}`)
+      }
+      const length = output.text(message, encoding)
+      refuseLine(length, max, ending, (byte, from) => message.indexOf(String.fromCharCode(byte), from), message.endsWith('\r'))
+    },
+  )
+}
+
+function endingOf(value: unknown): LineEnding {
+  if (value !== 'lf' && value !== 'crlf' && value !== 'either') throw outOfRange('ending', "'lf', 'crlf' or 'either'", value)
+  return value
+}
+
+function refuseLine(
+  length: number,
+  max: number,
+  ending: LineEnding,
+  find: (byte: number, from: number) => number,
+  trailing: boolean,
+): void {
+  if (length > max) throw tooLong(length, max)
+  if (find(LF, 0) !== -1) throw refuse('BAD_MESSAGE', 'the line holds a line feed, which would end it')
+  if (trailing && ending === 'either')
+    throw refuse('BAD_MESSAGE', 'the line ends with a carriage return, which would be taken for its ending')
+}
+
+function textOf(input: FrameInput, length: number, encoding: 'utf8' | 'latin1', fatal: boolean): string {
+  try {
+    return input.text(0, length, encoding, fatal)
+  } catch (cause) {
+    throw input.error('BAD_FRAME', 'the line is not valid UTF-8', { cause })
+  }
+}
+
+interface LineShape {
+  name: string
+  max: number
+  ending: LineEnding
+  lastUnterminated: boolean
+}
+
+function lineCodec<T, S = T>(
+  shape: LineShape,
+  read: (input: FrameInput, length: number) => T,
+  write: (message: S, output: FrameOutput) => void,
+): Codec<T, S> {
+  const { name, max, ending, lastUnterminated } = shape
+  const cut: Cut<T> = (input) => {
+    const found = lineEnd(input, max, ending)
+    if (found === -1) return undefined
+    const returned = ending !== 'lf' && found > 0 && input.at(found - 1) === CR
+    const message = read(input, returned ? found - 1 : found)
+    input.skip(found + 1)
+    return message
+  }
+  const last: Cut<T> = (input) => {
+    const { length } = input
+    if (length > max) throw lineTooLong(input, max)
+    const message = read(input, length)
+    input.skip(length)
+    return message
+  }
+  return defineCodec<T, S>({
+    name,
+    cut,
+    last: lastUnterminated ? last : undefined,
+    append: (message, output) => {
+      const before = output.length
+      try {
+        write(message, output)
+      } catch (error) {
+        output.truncate(before)
+        throw error
+      }
+      if (ending === 'crlf') output.byte(CR)
+      output.byte(LF)
+    },
+  })
+}
+
+function lineTooLong(input: FrameInput, max: number): FrameError {
+  return input.error('TOO_LONG', `a line is longer than the limit of ${max} bytes`)
+}
+
+/**
+ * Where the line feed that ends the first line stands, or -1. A line is too long as soon as no byte that may follow could
+ * end it within the limit, so that the verdict never depends on how the stream was cut.
+ */
+function lineEnd(input: FrameInput, max: number, ending: LineEnding): number {
+  const last = ending === 'lf' ? max : max + 1
+  const window = Math.min(input.length, last + 1)
+  let at = input.indexOf(LF, input.scanned, window)
+  if (ending === 'crlf') {
+    while (at !== -1 && (at === 0 || input.at(at - 1) !== CR)) at = input.indexOf(LF, at + 1, window)
+  }
+  if (at !== -1) {
+    if (at > max && input.at(max) !== CR) throw lineTooLong(input, max)
+    return at
+  }
+  const open = ending !== 'lf' && input.length === max + 1 && input.at(max) === CR
+  if (input.length > max && !open) throw lineTooLong(input, max)
+  input.scanned = window
+  return -1
+}
+
+/**
+ * Messages with a delimiter behind each, 64 KiB at most without it unless `max` says otherwise.
+ *
+ * @param delimiter at least one byte; a string stands for its UTF-8
+ */
+export function delimited(delimiter: Bytes | string, o: MaxOptions = {}): Codec<Uint8Array, Bytes | string> {
+  const mark = bytesOf(delimiter).slice()
+  if (mark.length === 0) throw outOfRange('delimiter', 'at least one byte', delimiter)
+  const max = whole('max', o.max ?? LIMITS.line, 0, LONGEST_FRAME)
+  return defineCodec<Uint8Array, Bytes | string>({
+    name: 'delimited',
+    cut: (input) => {
+      const at = markAt(input, mark, max)
+      if (at === -1) return undefined
+      const message = input.copy(0, at)
+      input.skip(at + mark.length)
+      return message
+    },
+    append: (message, output) => {
+      const data = bytesOf(message)
+      if (data.length > max) throw tooLong(data.length, max)
+      const framed = Buffer.concat([data, mark])
+      if (framed.indexOf(mark) !== data.length) throw refuse('BAD_MESSAGE', 'the message holds the delimiter, or would together with it')
+      output.bytes(framed)
+    },
+  })
+}
+
+/** As `lineEnd`: where `mark` first stands, -1 while it may yet come, or an error once it cannot come within the limit. */
+function markAt(input: FrameInput, mark: Uint8Array, max: number): number {
+  const lead = mark[0] as number
+  // One more start than can be a whole mark by now, so that a mark that has only begun is found as well.
+  const starts = Math.min(input.length, max + 1)
+  let at = input.indexOf(lead, input.scanned, starts)
+  while (at !== -1) {
+    let matched = 1
+    while (matched < mark.length && at + matched < input.length && input.at(at + matched) === mark[matched]) matched++
+    if (matched === mark.length) return at
+    if (at + matched === input.length) {
+      input.scanned = at
+      return -1
+    }
+    at = input.indexOf(lead, at + 1, starts)
+  }
+  if (input.length > max) throw input.error('TOO_LONG', `no delimiter within the limit of ${max} bytes`)
+  input.scanned = starts
+  return -1
+}
+
+export interface JsonLinesOptions extends MaxOptions {
+  /** As that of `JSON.parse`. */
+  reviver?: ((this: unknown, key: string, value: unknown) => unknown) | undefined
+}
+
+/**
+ * One JSON text per line (ndjson.org, jsonlines.org), 64 KiB at most unless `max` says otherwise. What is no JSON, or not
+ * valid UTF-8, is `BAD_FRAME`; what JSON cannot say (`undefined`, a function, a `bigint`, a cycle) is `BAD_MESSAGE`.
+ *
+ * @typeParam T what the peer is trusted to send; it is not checked
+ */
+export function jsonLines<T = unknown>(o: JsonLinesOptions = {}): Codec<T> {
+  const max = whole('max', o.max ?? LIMITS.line, 0, LONGEST_FRAME)
+  const { reviver } = o
+  if (reviver !== undefined && typeof reviver !== 'function') throw invalidType('reviver', 'a function', reviver)
+  return lineCodec<T>(
+    { name: 'json lines', max, ending: 'either', lastUnterminated: false },
+    (input, length) => parsed<T>(input, textOf(input, length, 'utf8', true), reviver),
+    (message, output) => {
+      const length = output.text(stringified(message), 'utf8')
+      if (length > max) throw tooLong(length, max)
+    },
+  )
+}
+
+function parsed<T>(input: FrameInput, text: string, reviver: JsonLinesOptions['reviver']): T {
+  let value: unknown
+  try {
+    value = JSON.parse(text, reviver)
+  } catch (cause) {
+    throw input.error('BAD_FRAME', 'the line is not JSON', { cause })
+  }
+  if (value === undefined) throw input.error('BAD_FRAME', 'the reviver made nothing of the line')
+  return value as T
+}
+
+function stringified(message: unknown): string {
+  let text: string | undefined
+  try {
+    text = JSON.stringify(message)
+  } catch (cause) {
+    throw refuse('BAD_MESSAGE', `the message has no JSON: ${String(cause)}`, cause)
+  }
+  if (text === undefined) throw refuse('BAD_MESSAGE', `the message has no JSON: it is ${typeof message}`)
+  return text
+}
+
+/** The codecs that come with the library. */
+export const codecs: {
+  readonly raw: typeof raw
+  readonly lengthPrefixed: typeof lengthPrefixed
+  readonly varint: typeof varint
+  readonly lines: typeof lines
+  readonly delimited: typeof delimited
+  readonly fixed: typeof fixed
+  readonly jsonLines: typeof jsonLines
+} = Object.freeze({ raw, lengthPrefixed, varint, lines, delimited, fixed, jsonLines })

@@ -1,0 +1,478 @@
+/**
+ * Dialling: from an endpoint to one connected handle.
+ *
+ * RFC 8305 ("Happy Eyeballs"), and where this differs from what others do:
+ *
+ * - One look-up of both families (`getaddrinfo` answers them together, in the order of RFC 6724), so the 50 ms
+ *   "resolution delay" of the RFC has no object. Node, Go and curl do the same.
+ * - Families alternate, beginning with that of the first address (section 4, "First Address Family Count" 1). Go keeps
+ *   two lists and races only their heads; Node and we go through one list.
+ * - 250 ms between attempts (section 5). Node cuts an attempt off when the next one starts, so that a host more than
+ *   250 ms away cannot be reached at all; here, as the RFC wants, it goes on beside the next.
+ * - A failed attempt starts the next at once, and the delay counts from there.
+ * - Go gives each address its share of the time left, at least 2 s (`partialDeadline`). The same here, but an
+ *   attempt is cut off only while another address waits for its turn: with none left there is nothing to gain.
+ * - TCP connects to itself when a dial to a closed port of the ephemeral range is given that port as its source.
+ *   Like Go, we notice and dial again.
+ */
+
+import {
+  type Address,
+  formatAddress,
+  formatEndpoint,
+  type IpAddress,
+  type IpEndpoint,
+  addressOf,
+  isUnixEndpoint,
+  type ParsedEndpoint,
+  sameAddress,
+} from './address.js'
+import { arm, momentOf } from './deadline.js'
+import type { Clock, DialSettings, Driver, StreamHandle } from './driver.js'
+import {
+  AddressError,
+  type Attempt,
+  Cancelled,
+  CODES,
+  type CodeOf,
+  DeadlineError,
+  Denied,
+  type ErrorFacts,
+  outOfRange,
+  type Phase,
+  show,
+  SocketError,
+  systemCode,
+  SystemFailure,
+} from './errors.js'
+import { enforce, type PolicyFunction } from './policy.js'
+import { type Resolver, resolveEndpoint } from './resolve.js'
+import { LIMITS, type Wait } from './stream.js'
+
+/** Milliseconds from the start of one attempt to that of the next, RFC 8305 section 8. */
+export const STAGGER = 250
+/** Below this the RFC forbids to go (section 8): it would be a flood. */
+const LEAST_STAGGER = 10
+/** A share of the total time smaller than this is not worth an attempt. */
+const LEAST_SHARE = 2_000
+/** How often a connection that met itself is dialled again. */
+const SELF_RETRIES = 3
+/** Most addresses of one name that are tried: a hostile name must not make a port scan of one dial. */
+const MOST_ADDRESSES = 64
+
+/** A handle that won, the address it is connected to, and the attempts that failed before. */
+export interface Dialled {
+  readonly handle: StreamHandle
+  readonly address: Address
+  readonly attempts: readonly Attempt[]
+}
+
+/** An attempt that failed, with what the platform said. */
+interface Failure {
+  readonly attempt: Attempt
+  readonly error: unknown
+}
+
+export interface RaceOptions {
+  readonly driver: Pick<Driver, 'dial'>
+  readonly clock: Clock
+  /** In order of preference; raced in the order of {@link interleave}. At least one. */
+  readonly addresses: readonly Address[]
+  readonly settings: DialSettings
+  /** Milliseconds between attempts, at least 10. Default 250. `Infinity`: one after the other. */
+  readonly stagger?: number | undefined
+  readonly wait?: Wait | undefined
+  /** `op` and `endpoint` for errors. */
+  readonly facts?: ErrorFacts | undefined
+  /** Looks at a connected handle before it wins; what it throws is the failure of that attempt. */
+  readonly confirm?: ((handle: StreamHandle, address: Address) => void) | undefined
+  /** What failed before the race: addresses the policy refused. */
+  readonly failures?: readonly Failure[] | undefined
+}
+
+/** The families of `addresses` in turn, beginning with the first; within a family the order stays. */
+export function interleave(addresses: readonly Address[]): Address[] {
+  const first = addresses[0]?.family
+  const preferred = addresses.filter(({ family }) => family === first)
+  const others = addresses.filter(({ family }) => family !== first)
+  const mixed: Address[] = []
+  for (let i = 0; i < Math.max(preferred.length, others.length); i++) {
+    for (const address of [preferred[i], others[i]]) if (address) mixed.push(address)
+  }
+  return mixed
+}
+
+/**
+ * The moment until which to try one of `remaining` addresses: an equal share of the time left, at least 2 s, at most
+ * all. The arithmetic of `partialDeadline` in Go's `net/dial.go`. Moments are milliseconds; `deadline` may be `Infinity`.
+ */
+export function attemptDeadline(now: number, deadline: number, remaining: number): number {
+  const left = deadline - now
+  if (left <= 0 || left === Number.POSITIVE_INFINITY) return deadline
+  return now + Math.min(left, Math.max(LEAST_SHARE, left / remaining))
+}
+
+/**
+ * One deadline over several steps: what is left for the next step, at each call. A `timeout` counts from the call of
+ * `spanning`; where neither timeout nor deadline is given, it is `limit` milliseconds.
+ */
+export function spanning(wait: Wait, clock: Clock, limit: number): () => Wait {
+  const unlimited = wait.timeout == null && wait.deadline == null
+  const until = momentOf({ timeout: unlimited ? limit : wait.timeout }, clock)
+  return () => ({
+    ...(until !== Number.POSITIVE_INFINITY && { timeout: Math.max(0, until - clock.now()) }),
+    ...(wait.deadline !== undefined && { deadline: wait.deadline }),
+    ...(wait.signal !== undefined && { signal: wait.signal }),
+  })
+}
+
+/** One attempt in progress. */
+interface Running {
+  readonly address: Address
+  readonly started: number
+  retries: number
+  over: boolean
+  cancel?: () => void
+  cancelTimer?: () => void
+}
+
+class Race {
+  readonly #o: RaceOptions
+  readonly #queue: Address[]
+  readonly #running: Set<Running> = new Set()
+  readonly #failures: Failure[]
+  readonly #stagger: number
+  readonly #resolve: (won: Dialled) => void
+  readonly #reject: (error: unknown) => void
+  #cancelNext: (() => void) | undefined
+  #disarm: (() => void) | undefined
+  #over = false
+  /** The moment that `wait.timeout` means; a `Deadline` may move. */
+  #until = Number.POSITIVE_INFINITY
+
+  constructor(o: RaceOptions, resolve: (won: Dialled) => void, reject: (error: unknown) => void) {
+    this.#o = o
+    this.#queue = interleave(o.addresses).slice(0, MOST_ADDRESSES)
+    this.#failures = [...(o.failures ?? [])]
+    this.#stagger = o.stagger ?? STAGGER
+    this.#resolve = resolve
+    this.#reject = reject
+  }
+
+  start(): void {
+    if (!(this.#stagger >= LEAST_STAGGER)) throw outOfRange('stagger', `milliseconds, at least ${LEAST_STAGGER}`, this.#stagger)
+    const { wait, clock } = this.#o
+    this.#until = momentOf({ timeout: wait?.timeout }, clock)
+    this.#disarm = arm(
+      wait,
+      clock,
+      () => this.#facts(),
+      (error) => this.#lose(interrupted(error, this.#o.facts)),
+    )
+    this.#next()
+  }
+
+  #facts(): ErrorFacts {
+    const now = this.#o.clock.now()
+    const pending = [...this.#running].map(({ address, started }) =>
+      attemptOf(address, 'connect', now - started, 'PENDING', 'still trying when time was up'),
+    )
+    return { ...this.#o.facts, phase: 'connect', attempts: [...this.#failures.map(({ attempt }) => attempt), ...pending] }
+  }
+
+  /** Starts the next attempt, if there is one, and the delay before the one after it. */
+  #next(): void {
+    this.#cancelNext?.()
+    this.#cancelNext = undefined
+    const address = this.#queue.shift()
+    if (address === undefined) {
+      if (this.#running.size === 0) this.#lose(dialFailure(this.#failures, this.#o.facts ?? {}))
+      return
+    }
+    const { clock, wait } = this.#o
+    const started = clock.now()
+    const running: Running = { address, started, retries: 0, over: false }
+    this.#running.add(running)
+    if (this.#queue.length > 0) {
+      if (this.#stagger !== Number.POSITIVE_INFINITY) this.#cancelNext = clock.at(started + this.#stagger, () => this.#next())
+      const until = attemptDeadline(started, Math.min(this.#until, momentOf({ deadline: wait?.deadline }, clock)), this.#queue.length + 1)
+      if (until !== Number.POSITIVE_INFINITY) running.cancelTimer = clock.at(until, () => this.#cutOff(running))
+    }
+    this.#dial(running)
+  }
+
+  #dial(running: Running): void {
+    const { driver, settings } = this.#o
+    // A dial that was given up may still report; one that was retried must not be taken for the later one.
+    let current = true
+    const done = (error: unknown, handle?: StreamHandle) => {
+      if (!current || running.over) {
+        handle?.destroy(false)
+        return
+      }
+      current = false
+      delete running.cancel
+      if (handle) this.#connected(running, handle)
+      else this.#failed(running, error)
+    }
+    try {
+      const cancel = driver.dial(running.address, settings, done)
+      if (current && !running.over) running.cancel = cancel
+      else if (current) cancel()
+    } catch (error) {
+      if (current) done(error)
+    }
+  }
+
+  #connected(running: Running, handle: StreamHandle): void {
+    const { confirm } = this.#o
+    if (metItself(handle)) {
+      handle.destroy(true)
+      if (running.retries++ < SELF_RETRIES) this.#dial(running)
+      else this.#failed(running, selfConnect())
+      return
+    }
+    try {
+      confirm?.(handle, running.address)
+    } catch (error) {
+      handle.destroy(true)
+      this.#failed(running, error)
+      return
+    }
+    this.#settle(running)
+    this.#finish()
+    this.#resolve({ handle, address: running.address, attempts: this.#failures.map(({ attempt }) => attempt) })
+  }
+
+  #failed(running: Running, error: unknown): void {
+    this.#settle(running)
+    this.#failures.push(failureOf(running.address, error, this.#o.clock.now() - running.started))
+    this.#next()
+  }
+
+  /** The share of this attempt is over. It goes on if no other address waits for its turn. */
+  #cutOff(running: Running): void {
+    if (this.#queue.length === 0) return
+    running.cancel?.()
+    this.#failed(running, new SystemFailure('ETIMEDOUT', 'given up for the next address', { phase: 'connect' }))
+  }
+
+  #settle(running: Running): void {
+    running.over = true
+    running.cancelTimer?.()
+    this.#running.delete(running)
+  }
+
+  #lose(error: unknown): void {
+    if (this.#over) return
+    this.#finish()
+    this.#reject(error)
+  }
+
+  /** Leaves nothing behind: no timer, no attempt, no listener on the signal. */
+  #finish(): void {
+    this.#over = true
+    this.#queue.length = 0
+    this.#disarm?.()
+    this.#cancelNext?.()
+    for (const running of [...this.#running]) {
+      this.#settle(running)
+      running.cancel?.()
+    }
+  }
+}
+
+/**
+ * Races `addresses` as RFC 8305 says and gives the first handle that connects. Losers, and winners that come late, are
+ * closed; when the promise settles, nothing of the race is left.
+ *
+ * @throws SystemFailure or Denied with `attempts` when all failed; DeadlineError and Cancelled list those still pending
+ */
+export function dialAddresses(o: RaceOptions): Promise<Dialled> {
+  return new Promise((resolve, reject) => new Race(o, resolve, reject).start())
+}
+
+export interface DialRequest {
+  readonly endpoint: ParsedEndpoint
+  readonly driver: Pick<Driver, 'dial'>
+  readonly resolver: Resolver
+  readonly clock: Clock
+  readonly policy?: PolicyFunction | undefined
+  readonly settings: DialSettings
+  /** One deadline for the look-up and all attempts. */
+  readonly wait?: Wait | undefined
+  /** Milliseconds, where `wait` has neither timeout nor deadline. Default 30 s. */
+  readonly limit?: number | undefined
+  readonly stagger?: number | undefined
+  /** Only addresses of this family. */
+  readonly family?: 4 | 6 | undefined
+  /** The verb that dials, for errors. Default `connect`. */
+  readonly op?: string | undefined
+}
+
+/**
+ * Looks the endpoint up once, asks the policy about every address, races those it allows, and asks the policy again
+ * about the peer of the winner.
+ *
+ * @throws AddressError for an endpoint that cannot be dialled or a failed look-up; Denied where the policy refused every
+ *   address; otherwise as {@link dialAddresses}
+ */
+export async function dialEndpoint(request: DialRequest): Promise<Dialled> {
+  const { endpoint, clock, policy, driver, settings, stagger } = request
+  const facts: ErrorFacts = { op: request.op ?? 'connect', endpoint: formatEndpoint(endpoint) }
+  const left = spanning(request.wait ?? {}, clock, request.limit ?? LIMITS.connect)
+  refuseUndiallable(endpoint, facts)
+  const literal = addressOf(endpoint)
+  const name = literal === undefined ? (endpoint as IpEndpoint).host : undefined
+  const subject = { direction: 'connect', endpoint, ...(name !== undefined && { name }) } as const
+  if (literal === undefined) enforce(policy, subject, facts)
+  const found = literal ? [literal] : await lookUp(request, left(), facts)
+
+  const addresses: Address[] = []
+  const failures: Failure[] = []
+  for (const address of found) {
+    try {
+      enforce(policy, { ...subject, address }, facts)
+      refuseOtherFamily(address, settings.from)
+      addresses.push(address)
+    } catch (error) {
+      failures.push(failureOf(address, error, 0))
+    }
+  }
+  if (addresses.length === 0) throw dialFailure(failures, facts)
+  const confirm = (handle: StreamHandle, address: Address) => {
+    const { remote } = handle
+    if (remote === undefined || remote.family === 'unix' || address.family === 'unix') return
+    if (!isDialled(remote, address)) {
+      throw new Denied('POLICY', `the system connected to ${formatAddress(remote)} and not to ${formatAddress(address)}`, {
+        ...facts,
+        phase: 'policy',
+      })
+    }
+    enforce(policy, { ...subject, address: remote }, facts)
+  }
+  return await dialAddresses({ driver, clock, addresses, settings, stagger, wait: left(), facts, confirm, failures })
+}
+
+function refuseUndiallable(endpoint: ParsedEndpoint, facts: ErrorFacts): void {
+  const text = show(formatEndpoint(endpoint))
+  if (!['tcp', 'tls', 'unix', 'tls+unix'].includes(endpoint.transport)) {
+    throw new AddressError(
+      'BAD_SCHEME',
+      `cannot connect to ${text}: expected a stream (tcp, tls, unix, tls+unix); datagram sockets are made by bind`,
+      { ...facts, phase: 'parse' },
+    )
+  }
+  if (isUnixEndpoint(endpoint)) return
+  if (endpoint.host === undefined)
+    throw new AddressError('BAD_HOST', `no host in ${text}: expected a host to connect to`, { ...facts, phase: 'parse' })
+  if (endpoint.port === 0)
+    throw new AddressError('BAD_PORT', `port 0 in ${text}: expected 1 to 65535 to connect to`, { ...facts, phase: 'parse' })
+}
+
+function refuseOtherFamily(address: Address, from: Address | undefined): void {
+  if (from === undefined || from.family === address.family) return
+  const message = `cannot connect from ${formatAddress(from)} (${from.family}) to ${formatAddress(address)} (${address.family})`
+  throw new SystemFailure('EAFNOSUPPORT', message, { phase: 'bind' })
+}
+
+/** The look-up under the deadline; what answers later is dropped. */
+function lookUp(request: DialRequest, wait: Wait, facts: ErrorFacts): Promise<IpAddress[]> {
+  return new Promise((resolve, reject) => {
+    const nobodyWaits = new AbortController()
+    const resolving = { ...facts, phase: 'resolve' } as const
+    const disarm = arm(
+      wait,
+      request.clock,
+      () => resolving,
+      (error) => {
+        nobodyWaits.abort(error)
+        reject(interrupted(error, resolving))
+      },
+    )
+    const endpoint = request.endpoint as IpEndpoint & { host: string }
+    resolveEndpoint(endpoint, request.resolver, { family: request.family, signal: nobodyWaits.signal }, facts)
+      .finally(disarm)
+      .then(resolve, reject)
+  })
+}
+
+/** Whether `remote` is where `address` leads. "Unspecified" leads to this host; a scope may be a name here and a number there. */
+function isDialled(remote: IpAddress, address: IpAddress): boolean {
+  if (address.address === '0.0.0.0' || address.address === '::') return remote.port === address.port
+  const { scope: _a, ...there } = remote
+  const { scope: _b, ...asked } = address
+  return sameAddress(there, asked)
+}
+
+function metItself({ local, remote }: StreamHandle): boolean {
+  if (local === undefined || remote === undefined || local.family === 'unix' || local.port === 0) return false
+  return sameAddress(local, remote)
+}
+
+function selfConnect(): SystemFailure {
+  return new SystemFailure('ESELFCONNECT', CODES.SystemFailure.ESELFCONNECT, { phase: 'connect' })
+}
+
+function attemptOf(address: Address, phase: Phase, duration: number, code: string, message: string): Attempt {
+  return { address: formatAddress(address), phase, duration, code, message }
+}
+
+function failureOf(address: Address, error: unknown, duration: number): Failure {
+  const code = error instanceof SocketError ? error.code : (systemCode(error) ?? 'UNKNOWN')
+  const phase = error instanceof SocketError ? (error.phase ?? 'connect') : isBindError(error) ? 'bind' : 'connect'
+  const known = (CODES.SystemFailure as Record<string, string>)[code]
+  const message = error instanceof SocketError || known === undefined ? messageOf(error) : known
+  return { attempt: attemptOf(address, phase, duration, code, message), error }
+}
+
+function isBindError(error: unknown): boolean {
+  return typeof error === 'object' && error !== null && (error as { syscall?: unknown }).syscall === 'bind'
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : show(error)
+}
+
+/** Says little about the host that was dialled: there is no route from here, or it was never asked. */
+const UNTELLING: ReadonlySet<string> = new Set(['POLICY', 'EAFNOSUPPORT', 'EADDRNOTAVAIL', 'ENETUNREACH', 'EHOSTUNREACH'])
+
+/** The error of a dial of which every attempt failed: that of the last attempt that says something of the host, with all of them listed. */
+function dialFailure(failures: readonly Failure[], facts: ErrorFacts): SocketError {
+  const telling = failures.filter(({ attempt }) => !UNTELLING.has(attempt.code)).at(-1) ?? (failures.at(-1) as Failure)
+  const { attempt, error } = telling
+  const Class = (error instanceof SocketError ? error.constructor : SystemFailure) as new (
+    code: string,
+    message: string,
+    facts: ErrorFacts,
+  ) => SocketError
+  const attempts = failures.map((one) => one.attempt)
+  const all = { ...facts, remote: attempt.address, phase: attempt.phase, attempts }
+  const intro = `cannot connect to ${facts.endpoint ?? attempt.address}`
+  if (failures.length > 1) {
+    const errors = failures.map((one) => one.error)
+    return new Class(attempt.code, `${intro}: ${listed(attempts)}`, { ...all, cause: new AggregateError(errors, 'every attempt failed') })
+  }
+  // A refusal of ours tells all of it already.
+  if (error instanceof SocketError && error.message.includes(attempt.address))
+    return new Class(attempt.code, error.message, { ...all, cause: error.cause })
+  return new Class(attempt.code, `${intro}: ${attempt.address}: ${attempt.message}`, { ...all, cause: error })
+}
+
+const MOST_LISTED = 8
+
+function listed(attempts: readonly Attempt[]): string {
+  const shown = attempts.slice(0, MOST_LISTED).map(({ address, code }) => `${address} ${code}`)
+  return shown.join(', ') + (attempts.length > MOST_LISTED ? ` and ${attempts.length - MOST_LISTED} more` : '')
+}
+
+/** A deadline or a cancellation, with what had been tried in its message. */
+function interrupted(error: SocketError, facts: ErrorFacts | undefined): SocketError {
+  const { code: _code, ...kept } = error
+  const tried = error.attempts?.length ? ` (${listed(error.attempts)})` : error.phase === 'resolve' ? ' (looking up the name)' : ''
+  const message = `${error.message} to ${facts?.endpoint ?? 'the address'}${tried}`
+  const all = { ...kept, ...(error.cause !== undefined && { cause: error.cause }) }
+  return error instanceof DeadlineError
+    ? new DeadlineError('DEADLINE', message, all)
+    : new Cancelled(error.code as CodeOf<'Cancelled'>, message, all)
+}

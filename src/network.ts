@@ -1,0 +1,367 @@
+/** The root object: a driver, a resolver, a clock, a policy, limits, and every socket that was opened with them. */
+
+import type { Duplex } from 'node:stream'
+import { Listener, type ListenerTls, reachableEndpoint } from './accept.js'
+import { addressOf, type Address, type Endpoint, formatEndpoint, type IpAddress, isIp, isUnixEndpoint, type ParsedEndpoint, parseEndpoint } from './address.js'
+import { dialEndpoint, spanning } from './connect.js'
+import { Connection } from './connection.js'
+import { systemClock } from './deadline.js'
+import type { Clock, DialSettings, Driver, KeepAlive, ListenerHandle, ListenSettings } from './driver.js'
+import { node } from './drivers/node.js'
+import { AddressError, type ErrorFacts, invalidType, OptionError, outOfRange, refuseUnknown, show, SystemFailure, systemFailure } from './errors.js'
+import { Budget, defaultOwner, type EndReport, Owner, setDefaultOwner } from './owner.js'
+import { enforce, type Policy, type PolicyFunction, toPolicy } from './policy.js'
+import { type Resolver, resolveEndpoint, systemResolver } from './resolve.js'
+import { type Handler, SERVE_OPTIONS, type ServeOptions, Server } from './server.js'
+import { type Defaults, LIMITS, type Limits, type Wait } from './stream.js'
+import { secure } from './tls.js'
+import { type ClientTls, type ClientTlsOptions, prepareClient, prepareServer, type ServerTlsOptions } from './tls-options.js'
+import { Trace } from './trace.js'
+import { listenUnix } from './unix.js'
+
+/** Options that hold for both ends of a TCP connection. */
+interface TcpOptions {
+  /** Send small segments at once (TCP_NODELAY). Default true. */
+  noDelay?: boolean | undefined
+  /** Probe silent peers: times in milliseconds and a count. Default 15 s, 15 s and 9 where the driver can; `false`: never. */
+  keepAlive?: Partial<KeepAlive> | boolean | undefined
+}
+
+/** Dials on behalf of `connect`: a proxy client, a tunnel, a test double. It keeps the deadline it is given. */
+export interface Dialer {
+  connect(to: ParsedEndpoint, wait: Wait): Promise<Connection>
+}
+
+export interface ConnectOptions extends Wait, TcpOptions {
+  /** Local address to connect from: `192.0.2.7`, `::1`, or with a port, `tcp://192.0.2.7:5000`. */
+  from?: Endpoint | undefined
+  /** Use this connection as the transport, or let this dialer make one. */
+  via?: Connection | Dialer | undefined
+  /** Settings for `tls:` and `tls+unix:`. */
+  tls?: ClientTlsOptions | undefined
+  owner?: Owner | undefined
+  defaults?: Defaults | undefined
+  /** Only addresses of this family. */
+  family?: 4 | 6 | undefined
+  /** Milliseconds between attempts at several addresses, at least 10. Default 250. */
+  stagger?: number | undefined
+}
+
+export interface ListenOptions extends Wait, TcpOptions {
+  /** Length of the system's queue of connections nobody has taken. Default 511; the system may cap it. */
+  backlog?: number | undefined
+  /** Serve IPv6 alone on a wildcard address. Default false. */
+  ipv6Only?: boolean | undefined
+  /** Let several processes listen at this address (SO_REUSEPORT). Default false. */
+  reusePort?: boolean | undefined
+  /** Permissions of a UNIX socket. Default 0o600. */
+  mode?: number | undefined
+  /** Remove a UNIX socket at the path that nobody answers. Default true. */
+  unlinkStale?: boolean | undefined
+  /** Settings for `tls:` and `tls+unix:`: at least a certificate and its key. */
+  tls?: ServerTlsOptions | undefined
+  owner?: Owner | undefined
+  /** Default times of the accepted connections. */
+  defaults?: Defaults | undefined
+}
+
+export interface NetworkOptions {
+  driver?: Driver | undefined
+  resolver?: Resolver | undefined
+  clock?: Clock | undefined
+  /** Asked at every connect, listen and accept. Default: everything is allowed. */
+  policy?: Policy | undefined
+  limits?: Partial<Limits> | undefined
+  defaults?: Defaults | undefined
+  name?: string | undefined
+}
+
+const TCP_OPTIONS = ['noDelay', 'keepAlive'] as const
+const WAIT_OPTIONS = ['timeout', 'deadline', 'signal'] as const
+const CONNECT_OPTIONS = [...WAIT_OPTIONS, ...TCP_OPTIONS, 'from', 'via', 'tls', 'owner', 'defaults', 'family', 'stagger'] as const
+/** @internal shared with `serve` */
+export const LISTEN_OPTIONS: readonly string[] = [...WAIT_OPTIONS, ...TCP_OPTIONS, 'backlog', 'ipv6Only', 'reusePort', 'mode', 'unlinkStale', 'tls', 'owner', 'defaults']
+
+const BACKLOG = 511
+
+/**
+ * A world of sockets of its own. Module-level functions use a default one.
+ *
+ * ```ts
+ * import { Network, publicOnly } from 'fairlead'
+ *
+ * await using network = new Network({ policy: publicOnly(), limits: { connections: 100 } })
+ * console.log(network.sockets().length) // 0
+ * ```
+ */
+export class Network extends Owner {
+  readonly driver: Driver
+  readonly resolver: Resolver
+  readonly #policy: PolicyFunction | undefined
+  readonly #defaults: Defaults
+
+  constructor(o: NetworkOptions = {}) {
+    refuseUnknown(o, ['driver', 'resolver', 'clock', 'policy', 'limits', 'defaults', 'name'], 'Network')
+    const limits = limitsOf(o.limits)
+    super(o.name ?? 'network', { clock: o.clock ?? systemClock, trace: new Trace(), limits, budget: new Budget(limits.total) })
+    this.driver = o.driver ?? chosenDriver()
+    this.resolver = o.resolver ?? systemResolver
+    this.#policy = o.policy === undefined ? undefined : toPolicy(o.policy)
+    this.#defaults = o.defaults ?? {}
+  }
+
+  get clock(): Clock {
+    return this.shared.clock
+  }
+
+  get trace(): Trace {
+    return this.shared.trace
+  }
+
+  get limits(): Readonly<Limits> {
+    return this.shared.limits
+  }
+
+  /**
+   * Connects to an endpoint. `timeout` and `deadline` (default 30 s) cover look-up, all attempts, proxies and TLS.
+   *
+   * @throws `AddressError`, `Denied`, `SystemFailure` with `attempts`, `DeadlineError`, `Cancelled`, `TlsError`
+   */
+  async connect(to: Endpoint, o: ConnectOptions = {}): Promise<Connection> {
+    refuseUnknown(o, CONNECT_OPTIONS, 'connect')
+    const endpoint = streamEndpoint(to, 'connect')
+    const facts: ErrorFacts = { op: 'connect', endpoint: formatEndpoint(endpoint) }
+    const { clock, limits } = this.shared
+    const left = spanning(o, clock, limits.connect)
+    const tls = isTls(endpoint) ? prepareClient({ handshakeTimeout: limits.handshake, ...o.tls }, { host: hostOf(endpoint), endpoint: formatEndpoint(endpoint) }) : plain(o.tls, facts)
+    if (o.via !== undefined) return this.#connectVia(endpoint, o.via, tls, left, o)
+    const { handle } = await dialEndpoint({
+      endpoint,
+      driver: this.driver,
+      resolver: this.resolver,
+      clock,
+      policy: this.#policy,
+      settings: { ...this.#tcp(o), from: o.from === undefined ? undefined : fromAddress(o.from) },
+      wait: left(),
+      stagger: o.stagger,
+      family: o.family,
+    })
+    const origin = {
+      owner: o.owner ?? this,
+      role: 'dialled' as const,
+      driver: this.driver.name,
+      endpoint: formatEndpoint(endpoint),
+      defaults: { ...this.#defaults, ...o.defaults },
+    }
+    if (tls === undefined) return new Connection(handle, origin)
+    const secured = await secure(handle, tls, { clock, wait: left(), facts })
+    return new Connection(secured.handle, { ...origin, security: secured.info })
+  }
+
+  async #connectVia(
+    endpoint: ParsedEndpoint,
+    via: Connection | Dialer,
+    tls: ClientTls | undefined,
+    left: () => Wait,
+    o: ConnectOptions,
+  ): Promise<Connection> {
+    const facts: ErrorFacts = { op: 'connect', endpoint: formatEndpoint(endpoint) }
+    const literal = addressOf(endpoint)
+    // What the far end of a tunnel resolves is out of reach: the policy sees the endpoint, and the address if it is literal.
+    enforce(this.#policy, { direction: 'connect', endpoint, ...(literal && { address: literal }) }, facts)
+    if (!(via instanceof Connection) && typeof via?.connect !== 'function') throw invalidType('via', 'a Connection or a Dialer', via)
+    const transport = via instanceof Connection ? via : await via.connect(endpoint, left())
+    if (tls === undefined) return transport
+    return transport.startTls({ serverName: hostOf(endpoint), ...o.tls, ...left(), role: 'client' })
+  }
+
+  /**
+   * Listens at an endpoint: `tcp://host:port` (port 0: any free one; an empty host: all of them, IPv4 and IPv6), `tls://`,
+   * `unix:/path`, `unix:@name`, `tls+unix:/path`.
+   *
+   * @throws `AddressError`, `Denied`, `SystemFailure`, `TlsError` for credentials that do not serve
+   */
+  async listen(at: Endpoint, o: ListenOptions = {}): Promise<Listener> {
+    refuseUnknown(o, LISTEN_OPTIONS, 'listen')
+    const endpoint = streamEndpoint(at, 'listen')
+    const facts: ErrorFacts = { op: 'listen', endpoint: formatEndpoint(endpoint), phase: 'listen' }
+    const tls = isTls(endpoint) ? listenerTls({ handshakeTimeout: this.limits.handshake, ...o.tls }) : plain(o.tls, facts)
+    const handle = await this.#bind(endpoint, o, facts)
+    const policy = this.#policy
+    return new Listener(handle, {
+      owner: o.owner ?? this,
+      driver: this.driver.name,
+      endpoint: reachableEndpoint(endpoint, handle.local),
+      defaults: { ...this.#defaults, ...o.defaults },
+      tls,
+      policy: policy && ((remote: Address) => enforce(policy, { direction: 'accept', endpoint, address: remote }, { ...facts, op: 'accept' })),
+    })
+  }
+
+  async #bind(endpoint: ParsedEndpoint, o: ListenOptions, facts: ErrorFacts): Promise<ListenerHandle> {
+    const settings: ListenSettings = {
+      ...this.#tcp(o),
+      backlog: wholeOption(o.backlog ?? BACKLOG, 'backlog', 1, 65_535),
+      ipv6Only: o.ipv6Only ?? false,
+      reusePort: o.reusePort ?? false,
+    }
+    const addresses = await this.#localAddresses(endpoint, facts)
+    let refusal: unknown
+    for (const address of addresses) {
+      enforce(this.#policy, { direction: 'listen', endpoint, address }, facts)
+      try {
+        if (address.family === 'unix') return await listenUnix(this.driver, address, settings, { mode: o.mode, unlinkStale: o.unlinkStale, facts })
+        return await this.driver.listen(address, settings)
+      } catch (error) {
+        refusal ??= error
+        // A machine without IPv6 has no `::` to listen at; a wildcard then means IPv4 alone.
+        if (!(addresses.length > 1 && isMissingFamily(error))) break
+      }
+    }
+    throw systemFailure(refusal, facts)
+  }
+
+  async #localAddresses(endpoint: ParsedEndpoint, facts: ErrorFacts): Promise<Address[]> {
+    const literal = addressOf(endpoint)
+    if (literal !== undefined) return [literal]
+    if (isUnixEndpoint(endpoint)) throw new AddressError('BAD_PATH', `${show(facts.endpoint)} has no path to listen at`, facts)
+    if (endpoint.host === undefined) {
+      return [
+        { family: 'ipv6', address: '::', port: endpoint.port },
+        { family: 'ipv4', address: '0.0.0.0', port: endpoint.port },
+      ]
+    }
+    const found = await resolveEndpoint({ ...endpoint, host: endpoint.host }, this.resolver, {}, facts)
+    return found.slice(0, 1)
+  }
+
+  #tcp(o: TcpOptions): Pick<DialSettings, 'noDelay' | 'keepAlive'> {
+    const { keepAliveIdle, keepAliveInterval, keepAliveCount } = this.shared.limits
+    const asked = typeof o.keepAlive === 'object' ? o.keepAlive : {}
+    const keepAlive = { idle: keepAliveIdle, interval: keepAliveInterval, count: keepAliveCount, ...asked }
+    return { noDelay: o.noDelay ?? true, keepAlive: o.keepAlive === false ? false : keepAlive }
+  }
+
+  /**
+   * Listens at one or several endpoints and calls `handler` for each connection, within limits. The handler resolves:
+   * the connection is closed; it rejects: the connection is aborted and the failure reported as an `error` event.
+   */
+  async serve(at: Endpoint | readonly Endpoint[], o: ServeOptions, handler: Handler): Promise<Server> {
+    refuseUnknown(o, SERVE_OPTIONS, 'serve')
+    return Server.open(this, at, o, handler)
+  }
+
+  /** A connection over a Node stream, which it takes over. */
+  fromNode(stream: Duplex): Connection {
+    return Connection.fromNode(stream, { owner: this, defaults: this.#defaults })
+  }
+
+  /** Ends every socket in order within `within` milliseconds (default 5 s), then aborts what is left. */
+  close(o: { within?: number | undefined } = {}): Promise<EndReport> {
+    return this.end(o)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+}
+
+function chosenDriver(): Driver {
+  const name = process.env['FAIRLEAD_DRIVER'] ?? 'node'
+  if (name === 'node' || name === '') return node()
+  throw new SystemFailure('UNSUPPORTED', `FAIRLEAD_DRIVER is ${show(name)}, and this version has the driver "node" alone`)
+}
+
+function limitsOf(given: Partial<Limits> | undefined): Readonly<Limits> {
+  if (given === undefined) return LIMITS
+  refuseUnknown(given, Object.keys(LIMITS), 'limits')
+  const limits = { ...LIMITS }
+  for (const [name, value] of Object.entries(given)) {
+    if (value === undefined) continue
+    if (typeof value !== 'number') throw invalidType(`limits.${name}`, 'a number', value)
+    if (Number.isNaN(value) || value < 0) throw outOfRange(`limits.${name}`, 'not negative', value)
+    limits[name as keyof Limits] = value
+  }
+  return Object.freeze(limits)
+}
+
+function streamEndpoint(endpoint: Endpoint, op: string): ParsedEndpoint {
+  const parsed = parseEndpoint(endpoint)
+  if (['tcp', 'tls', 'unix', 'tls+unix'].includes(parsed.transport)) return parsed
+  throw new SystemFailure('UNSUPPORTED', `${op} takes tcp:, tls:, unix: and tls+unix: endpoints, got ${show(formatEndpoint(parsed))}`, { op })
+}
+
+function isTls(endpoint: ParsedEndpoint): boolean {
+  return endpoint.transport === 'tls' || endpoint.transport === 'tls+unix'
+}
+
+function hostOf(endpoint: ParsedEndpoint): string | undefined {
+  return isUnixEndpoint(endpoint) ? undefined : endpoint.host
+}
+
+function listenerTls(o: ServerTlsOptions): ListenerTls {
+  const tls = prepareServer(o)
+  return { secure: (below, how) => secure(below, tls, how), reload: (changes) => tls.reload(changes) }
+}
+
+/** TLS settings on a plain endpoint are a mistake that would send secrets in the clear. */
+function plain(tls: object | undefined, facts: ErrorFacts): undefined {
+  if (tls === undefined) return undefined
+  throw new OptionError('BAD_VALUE', `the option tls needs a tls: or tls+unix: endpoint, got ${show(facts.endpoint)}`, { ...facts, phase: 'option' })
+}
+
+function fromAddress(from: Endpoint): IpAddress {
+  const endpoint = parseEndpoint(typeof from === 'string' ? withPort(from) : from)
+  const address = addressOf(endpoint)
+  if (address === undefined || address.family === 'unix') {
+    throw new AddressError('BAD_HOST', `from must be a literal IP address, got ${show(formatEndpoint(endpoint))}`, { op: 'connect', phase: 'bind' })
+  }
+  return address
+}
+
+/** A bare address, `192.0.2.7` or `::1`, or a `tcp:` endpoint without a port: any port then. */
+function withPort(from: string): string {
+  if (isIp(from) === 4) return `tcp://${from}:0`
+  if (isIp(from) === 6) return `tcp://[${from}]:0`
+  return /^tcp:\/\/(?:[^:[\]]+|\[[^\]]+\])$/.test(from) ? `${from}:0` : from
+}
+
+function wholeOption(value: unknown, name: string, least: number, most: number): number {
+  if (typeof value !== 'number' || !Number.isInteger(value)) throw invalidType(name, 'a whole number', value)
+  if (value < least || value > most) throw outOfRange(name, `${least} to ${most}`, value)
+  return value
+}
+
+function isMissingFamily(error: unknown): boolean {
+  const code = (error as { code?: unknown } | null)?.code
+  return code === 'EAFNOSUPPORT' || code === 'EADDRNOTAVAIL' || code === 'EINVAL'
+}
+
+let defaultNetwork: Network | undefined
+
+/** The network of the module-level functions, made when it is first needed. */
+export function network(): Network {
+  defaultNetwork ??= new Network()
+  return defaultNetwork
+}
+
+setDefaultOwner(network)
+
+/** {@link Network.connect} on the default network. */
+export function connect(to: Endpoint, o?: ConnectOptions): Promise<Connection> {
+  return onDefault((net) => net.connect(to, o))
+}
+
+/** {@link Network.listen} on the default network. */
+export function listen(at: Endpoint, o?: ListenOptions): Promise<Listener> {
+  return onDefault((net) => net.listen(at, o))
+}
+
+/** {@link Network.serve} on the default network. */
+export function serve(at: Endpoint | readonly Endpoint[], o: ServeOptions, handler: Handler): Promise<Server> {
+  return onDefault((net) => net.serve(at, o, handler))
+}
+
+async function onDefault<T>(fn: (net: Network) => Promise<T>): Promise<T> {
+  return fn(defaultOwner() as Network)
+}
