@@ -1,0 +1,204 @@
+/**
+ * The talk room: who is there, what they say, who hears it. It does no input or output: lines come in through a
+ * {@link Guest}, texts go out through a {@link Door}.
+ */
+
+import { printable } from '../index.js'
+
+/** How the room reaches a guest. */
+export interface Door {
+  /** One line without its line feed. */
+  send(text: string): void
+  /** Everything sent so far is delivered, then the guest is shown out. */
+  close(): void
+}
+
+/** Most bytes of a line. */
+export const LONGEST_LINE = 1_024
+const LONGEST_NAME = 24
+/** Lines a guest may send in one go, and how many of them grow back each second. */
+const BURST = 20
+const PER_SECOND = 4
+/** Lines refused in a row after which a guest is shown out. */
+const MOST_REFUSED = 100
+
+const HELP = [
+  '* Every line you send, everybody else gets. Lines that begin with / are commands:',
+  '*   /name NAME   be called NAME (/nick is the same)',
+  '*   /who         who is here',
+  '*   /quit        leave',
+  '*   //text       send a line that begins with /',
+]
+
+export class Room {
+  readonly #guests: Map<string, Guest> = new Map()
+  readonly #now: () => number
+  #last = 0
+
+  /** @param now milliseconds of a clock that never goes back */
+  constructor(now: () => number) {
+    this.#now = now
+  }
+
+  get size(): number {
+    return this.#guests.size
+  }
+
+  /** Somebody came in, by way of `transport`. */
+  enter(transport: string, door: Door): Guest {
+    const guest = new Guest(this, door, transport, this.#freeName(), this.#now)
+    this.#guests.set(keyOf(guest.name), guest)
+    door.send(`* Welcome, ${guest.name}. Every line you send, everybody else gets. /name NAME, /who, /help, /quit.`)
+    this.tell(guest, `* ${guest.name} came in over ${transport}`)
+    return guest
+  }
+
+  /** Sends a line to everybody but one. */
+  tell(but: Guest | undefined, text: string): void {
+    for (const guest of [...this.#guests.values()]) if (guest !== but) guest.door.send(text)
+  }
+
+  /** Says goodbye to everybody. */
+  closing(): void {
+    this.tell(undefined, '* The server is closing. Goodbye.')
+  }
+
+  #freeName(): string {
+    for (;;) {
+      const name = `guest-${++this.#last}`
+      if (!this.#guests.has(name)) return name
+    }
+  }
+
+  /** Gives a guest another name, or says why not. */
+  rename(guest: Guest, name: string): string | undefined {
+    if (!/^[\p{L}\p{N}][\p{L}\p{M}\p{N}._-]*$/u.test(name)) return 'a name has letters, digits, dots, hyphens and underscores'
+    if ([...name].length > LONGEST_NAME) return `a name has at most ${LONGEST_NAME} letters`
+    const holder = this.#guests.get(keyOf(name))
+    if (holder !== undefined && holder !== guest) return 'somebody here has that name'
+    this.#guests.delete(keyOf(guest.name))
+    this.#guests.set(keyOf(name), guest)
+    return undefined
+  }
+
+  who(): string[] {
+    return [...this.#guests.values()].map(({ name, transport }) => `${name} (${transport})`)
+  }
+
+  /** @internal */
+  remove(guest: Guest): boolean {
+    return this.#guests.delete(keyOf(guest.name))
+  }
+}
+
+/** Names that look the same are the same. */
+function keyOf(name: string): string {
+  return name.normalize('NFKC').toLowerCase()
+}
+
+export class Guest {
+  readonly door: Door
+  readonly transport: string
+  readonly #room: Room
+  readonly #now: () => number
+  #name: string
+  #tokens = BURST
+  #filledAt: number
+  #refused = 0
+  #here = true
+
+  /** @internal made by `room.enter` */
+  constructor(room: Room, door: Door, transport: string, name: string, now: () => number) {
+    this.door = door
+    this.transport = transport
+    this.#room = room
+    this.#name = name
+    this.#now = now
+    this.#filledAt = now()
+  }
+
+  get name(): string {
+    return this.#name
+  }
+
+  get here(): boolean {
+    return this.#here
+  }
+
+  /** A line of this guest, without its end. */
+  line(text: string): void {
+    if (!this.#here || !this.#admit()) return
+    if (text.trim() === '') return
+    if (text.startsWith('/') && !text.startsWith('//')) this.#command(text)
+    else this.#room.tell(this, `${this.#name}: ${shown(text.startsWith('//') ? text.slice(1) : text)}`)
+  }
+
+  /** A line that was longer than {@link LONGEST_LINE}. */
+  tooLong(): void {
+    if (this.#here && this.#admit()) this.door.send(`* That line was too long and nobody got it; a line has at most ${LONGEST_LINE} bytes.`)
+  }
+
+  /** A bucket of lines that fills up again. Refusals are told once, so that a flood is not answered with another. */
+  #admit(): boolean {
+    const now = this.#now()
+    this.#tokens = Math.min(BURST, this.#tokens + ((now - this.#filledAt) / 1_000) * PER_SECOND)
+    this.#filledAt = now
+    if (this.#tokens >= 1) {
+      this.#tokens--
+      this.#refused = 0
+      return true
+    }
+    this.#refused++
+    if (this.#refused === 1) this.door.send(`* Slower, please: that line was dropped; ${PER_SECOND} lines a second get through.`)
+    if (this.#refused >= MOST_REFUSED) this.dismiss('* Too many lines. Goodbye.')
+    return false
+  }
+
+  #command(text: string): void {
+    const [, word = '', rest = ''] = /^\/(\S*)\s*(.*)$/s.exec(text) ?? []
+    switch (word.toLowerCase()) {
+      case 'name':
+      case 'nick':
+        return this.#rename(rest.trim())
+      case 'who':
+        return this.door.send(`* Here: ${this.#room.who().join(', ')}`)
+      case 'help':
+        for (const line of HELP) this.door.send(line)
+        return
+      case 'quit':
+        return this.dismiss('* Goodbye.')
+      default:
+        this.door.send(`* There is no command /${shown(word.slice(0, LONGEST_NAME))}; /help lists them.`)
+    }
+  }
+
+  #rename(name: string): void {
+    const old = this.#name
+    const objection = name === '' ? 'say which: /name NAME' : this.#room.rename(this, name)
+    if (objection !== undefined) return this.door.send(`* You are still ${old}: ${objection}.`)
+    this.#name = name
+    this.door.send(`* You are ${name} now.`)
+    this.#room.tell(this, `* ${old} is ${name} now`)
+  }
+
+  /** Shows the guest out with a last word. */
+  dismiss(text: string): void {
+    if (!this.#here) return
+    this.door.send(text)
+    this.left()
+    this.door.close()
+  }
+
+  /** The guest is gone. */
+  left(): void {
+    if (!this.#here) return
+    this.#here = false
+    this.#room.remove(this)
+    this.#room.tell(this, `* ${this.#name} left`)
+  }
+}
+
+/** What one guest wrote, harmless on the terminal of another. */
+function shown(text: string): string {
+  return printable(text.replaceAll('\t', ' '))
+}

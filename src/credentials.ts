@@ -1,0 +1,206 @@
+/** Certificates, keys, authorities and revocation lists: read, checked, and refused with a code of their own. */
+
+import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import * as tls from 'node:tls'
+import { invalidType, show, type TlsError } from './errors.js'
+import { tlsError } from './verdict.js'
+
+/** PEM text, the path of a PEM file (any string without `-----BEGIN`), a `file:` URL, or PEM as bytes. */
+export type Pem = string | URL | Uint8Array
+/** PEM, or a function that is asked for it each time the settings are prepared or reloaded. */
+export type PemSource = Pem | (() => Pem)
+
+/** The text of a PEM source. `name` is the option it came in. */
+export function readPem(source: PemSource, name: string): string {
+  const given: unknown = typeof source === 'function' ? source() : source
+  if (given instanceof Uint8Array) return Buffer.from(given.buffer, given.byteOffset, given.byteLength).toString('latin1')
+  if (typeof given === 'string' && given.includes('-----BEGIN')) return given
+  if (typeof given === 'string' && /[\n\r]/.test(given)) throw badPem(name, 'it has no -----BEGIN line')
+  if (typeof given !== 'string' && !(given instanceof URL)) throw invalidType(name, 'PEM text, a path, a file: URL or bytes', given)
+  try {
+    return readFileSync(given, 'latin1')
+  } catch (error) {
+    const why = error instanceof Error && 'code' in error ? String(error.code) : 'unreadable'
+    throw tlsError('MISSING_FILE', {}, `${name} ${show(String(given))} (${why})`, error)
+  }
+}
+
+export function badPem(name: string, why: string, cause?: unknown): TlsError {
+  return tlsError('BAD_PEM', {}, `${name}: ${why}`, cause)
+}
+
+const BLOCK = /-----BEGIN ([A-Z0-9 ]+)-----[^-]*-----END \1-----/g
+
+/** The blocks of one kind; text around them is allowed, as OpenSSL allows it. */
+function blocks(pem: string, kind: RegExp): string[] {
+  return [...pem.matchAll(BLOCK)].filter((match) => kind.test(match[1] as string)).map((match) => match[0])
+}
+
+/** All certificates of a PEM text, at least one. */
+export function certificatesOf(pem: string, name: string): X509Certificate[] {
+  const found = blocks(pem, /^(X509 |TRUSTED )?CERTIFICATE$/)
+  if (found.length === 0) throw badPem(name, 'there is no certificate in it')
+  return found.map((block, i) => {
+    try {
+      return new X509Certificate(block)
+    } catch (error) {
+      throw badPem(name, `certificate ${i + 1} of ${found.length} cannot be read`, error)
+    }
+  })
+}
+
+const PRIVATE = /PRIVATE KEY$/
+
+/** The private key of a PEM text: PKCS#8 or traditional, encrypted or not. */
+export function privateKeyOf(pem: string, passphrase: string | undefined, name: string): KeyObject {
+  const [block] = blocks(pem, PRIVATE)
+  // An encrypted traditional key has header lines with hyphens in them, so it is found by its frame alone.
+  const text = block ?? /-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]+?-----END [A-Z ]*PRIVATE KEY-----/.exec(pem)?.[0]
+  if (text === undefined) throw badPem(name, 'there is no private key in it')
+  const encrypted = text.includes('BEGIN ENCRYPTED') || text.includes('4,ENCRYPTED')
+  if (encrypted && passphrase === undefined) throw tlsError('BAD_PASSPHRASE', {}, `${name} is encrypted and no passphrase was given`)
+  try {
+    return createPrivateKey({ key: text, ...(passphrase !== undefined && { passphrase }) })
+  } catch (error) {
+    if (!isBase64(text)) throw badPem(name, 'the private key is damaged', error)
+    if (encrypted) throw tlsError('BAD_PASSPHRASE', {}, name, error)
+    throw tlsError('BAD_KEY', {}, name, error)
+  }
+}
+
+function isBase64(block: string): boolean {
+  const lines = block.split(/\r?\n/).filter((line) => line !== '' && !line.startsWith('-----') && !line.includes(':'))
+  const body = lines.join('')
+  return body.length > 0 && body.length % 4 === 0 && /^[A-Za-z0-9+/]+={0,2}$/.test(body)
+}
+
+/** A certificate with its chain and its key, checked to belong together. */
+export interface Identity {
+  /** PEM: the leaf first. */
+  readonly chain: string
+  /** PEM, PKCS#8, not encrypted. */
+  readonly key: string
+  readonly leaf: X509Certificate
+}
+
+export interface IdentityOptions {
+  /** Certificate, the leaf first, then its chain. */
+  cert?: PemSource | undefined
+  /** Private key; absent: the one in `cert`. */
+  key?: PemSource | undefined
+  passphrase?: string | undefined
+}
+
+export function loadIdentity(o: IdentityOptions, where: string): Identity | undefined {
+  if (o.passphrase !== undefined && typeof o.passphrase !== 'string') throw invalidType(`${where}passphrase`, 'a string', o.passphrase)
+  if (o.cert === undefined) {
+    if (o.key !== undefined) throw tlsError('NEEDS_CERTIFICATE', {}, `${where}key was given without ${where}cert`)
+    return undefined
+  }
+  const pem = readPem(o.cert, `${where}cert`)
+  const certificates = certificatesOf(pem, `${where}cert`)
+  const leaf = certificates[0] as X509Certificate
+  const key = privateKeyOf(o.key === undefined ? pem : readPem(o.key, `${where}key`), o.passphrase, `${where}key`)
+  if (!leaf.checkPrivateKey(key)) throw tlsError('KEY_MISMATCH', {}, `${where}cert is for ${show(leaf.subject ?? '')}`)
+  return { chain: certificates.map(String).join(''), key: key.export({ type: 'pkcs8', format: 'pem' }) as string, leaf }
+}
+
+/** `'bundled'`: those Node brings, with NODE_EXTRA_CA_CERTS; `'system'`: those of this machine; PEM: these and no others. */
+export type Authorities = 'bundled' | 'system' | PemSource | readonly PemSource[]
+
+/** PEM texts, or undefined for Node's own. */
+export function loadAuthorities(ca: Authorities | undefined): string[] | undefined {
+  if (ca === undefined || ca === 'bundled') return undefined
+  if (ca === 'system') return systemAuthorities()
+  const list = Array.isArray(ca) ? (ca as readonly PemSource[]) : [ca as PemSource]
+  return list.flatMap((source, i) => {
+    const name = Array.isArray(ca) ? `ca[${i}]` : 'ca'
+    return certificatesOf(readPem(source, name), name).map(String)
+  })
+}
+
+/** Where systems keep their authorities (the places OpenSSL, Go and curl look in). */
+const BUNDLES = [
+  '/etc/ssl/certs/ca-certificates.crt',
+  '/etc/pki/tls/certs/ca-bundle.crt',
+  '/etc/ssl/ca-bundle.pem',
+  '/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem',
+  '/etc/ssl/cert.pem',
+  '/usr/local/share/certs/ca-root-nss.crt',
+]
+const DIRECTORIES = ['/etc/ssl/certs', '/etc/pki/tls/certs', '/system/etc/security/cacerts']
+
+/** The certificates of the system store; `SSL_CERT_FILE` and `SSL_CERT_DIR` come first, as with OpenSSL. */
+export function systemAuthorities(environment: NodeJS.ProcessEnv = process.env): string[] {
+  const { SSL_CERT_FILE: file, SSL_CERT_DIR: directories } = environment
+  if (file || directories) {
+    const found = [...(file ? bundle(file) : []), ...(directories ? directories.split(':').flatMap(directory) : [])]
+    if (found.length > 0) return found
+    throw tlsError('MISSING_FILE', {}, `no certificate in SSL_CERT_FILE ${show(file)}, SSL_CERT_DIR ${show(directories)}`)
+  }
+  for (const path of BUNDLES) {
+    const found = existsSync(path) ? bundle(path) : []
+    if (found.length > 0) return found
+  }
+  for (const path of DIRECTORIES) {
+    const found = existsSync(path) ? directory(path) : []
+    if (found.length > 0) return found
+  }
+  // Where the store is no file (macOS, Windows), newer Nodes can ask the system.
+  const ask = (tls as { getCACertificates?: (type: 'system') => string[] }).getCACertificates
+  const found = ask?.('system') ?? []
+  if (found.length > 0) return found
+  throw tlsError('MISSING_FILE', {}, `no system store found, looked in ${BUNDLES.join(', ')}`)
+}
+
+function bundle(path: string): string[] {
+  // Not parsed one by one: a store may hold a certificate that this OpenSSL does not know how to read.
+  return blocks(readPem(path, 'SSL_CERT_FILE'), /^(TRUSTED )?CERTIFICATE$/)
+}
+
+function directory(path: string): string[] {
+  if (!existsSync(path)) return []
+  const all = readdirSync(path).filter((name) => /\.(pem|crt|cer|0)$/.test(name))
+  return [...new Set(all.flatMap((name) => (existsSync(join(path, name)) ? bundle(join(path, name)) : [])))]
+}
+
+/** Revocation lists, PEM. */
+export function loadRevocations(crl: PemSource | readonly PemSource[] | undefined): string[] | undefined {
+  if (crl === undefined) return undefined
+  const list = Array.isArray(crl) ? (crl as readonly PemSource[]) : [crl as PemSource]
+  return list.flatMap((source, i) => {
+    const name = Array.isArray(crl) ? `crl[${i}]` : 'crl'
+    const found = blocks(readPem(source, name), /^X509 CRL$/)
+    if (found.length === 0) throw badPem(name, 'there is no revocation list in it')
+    for (const text of found) {
+      try {
+        tls.createSecureContext({ crl: text })
+      } catch (error) {
+        throw badPem(name, 'the revocation list cannot be read', error)
+      }
+    }
+    return found
+  })
+}
+
+/** Refuses a cipher list with a name in it that OpenSSL does not know; OpenSSL itself would ignore that name. */
+export function checkCiphers(ciphers: string): void {
+  for (const token of ciphers.split(/[:, ]+/)) {
+    const name = token.replace(/^[!+-]/, '')
+    if (name === '' || name.startsWith('@')) continue
+    const known = name.startsWith('TLS_') ? tls.getCiphers().includes(name.toLowerCase()) : isCipher(name)
+    if (!known) throw tlsError('UNKNOWN_CIPHER', {}, show(name))
+  }
+}
+
+function isCipher(name: string): boolean {
+  try {
+    tls.createSecureContext({ ciphers: name, maxVersion: 'TLSv1.2' })
+    return true
+  } catch {
+    // OpenSSL's only answer to a name it does not know.
+    return false
+  }
+}

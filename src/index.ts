@@ -1,0 +1,106 @@
+/** The core's only door. */
+
+export { Listener, type ListenerStats } from './accept.js'
+export {
+  Cidr,
+  classify,
+  endpointOf,
+  formatAddress,
+  formatEndpoint,
+  ipAddress,
+  isGlobal,
+  isIp,
+  parseEndpoint,
+  sameAddress,
+  type Address,
+  type AddressRange,
+  type Classification,
+  type Endpoint,
+  type EndpointObject,
+  type IpAddress,
+  type IpEndpoint,
+  type ParsedEndpoint,
+  type Transport,
+  type UnixAddress,
+  type UnixEndpoint,
+} from './address.js'
+export {
+  codecs,
+  type JsonLinesOptions,
+  type LengthOptions,
+  type LineEnding,
+  type LinesOptions,
+  type MaxOptions,
+} from './codecs.js'
+export { developmentAuthority, type Authority, type AuthorityOptions, type Issued, type IssuedFiles, type IssueOptions } from './authority.js'
+export { Connection } from './connection.js'
+export { Deadline } from './deadline.js'
+export {
+  AddressError,
+  Broken,
+  Busy,
+  Cancelled,
+  Closed,
+  CODES,
+  DeadlineError,
+  Denied,
+  EXIT_CODES,
+  FrameError,
+  nearest,
+  OptionError,
+  printable,
+  SocketError,
+  SystemFailure,
+  TlsError,
+  type Attempt,
+  type CodeOf,
+  type ErrorClass,
+  type ErrorCode,
+  type Phase,
+} from './errors.js'
+export {
+  defineCodec,
+  FrameDecoder,
+  FrameInput,
+  FrameOutput,
+  type Codec,
+  type CodecParts,
+  type Cut,
+  type Decoder,
+  type FrameFacts,
+} from './framing.js'
+export { MessageStream, type DetachOptions } from './messages.js'
+export {
+  connect,
+  listen,
+  Network,
+  network,
+  serve,
+  type ConnectOptions,
+  type Dialer,
+  type ListenOptions,
+  type NetworkOptions,
+} from './network.js'
+export { Owner, type EndReport } from './owner.js'
+export { allOf, policyFrom, publicOnly, type Direction, type Policy, type PolicyFunction, type PolicyRequest, type PolicyRules, type PolicyVerdict, type PublicOnlyOptions } from './policy.js'
+export { cachingResolver, systemResolver, type LookupOptions, type ResolvedAddress, type Resolver } from './resolve.js'
+export { Server, type DrainReport, type Handler, type AlarmOptions, type ServeContext, type ServeOptions, type ServerLimits, type ServerStats } from './server.js'
+export {
+  LIMITS,
+  type Bytes,
+  type CloseReport,
+  type ConnectionState,
+  type ConnectionStats,
+  type Defaults,
+  type Limits,
+  type LimitOptions,
+  type LineOptions,
+  type ReadOptions,
+  type Wait,
+} from './stream.js'
+export { SessionCache } from './sessions.js'
+export type { TlsInfo } from './tls.js'
+export type { ClientTlsOptions, ServerTlsOptions, SniFunction, TlsOptions, TlsVersion } from './tls-options.js'
+export type { Authorities, IdentityOptions, Pem, PemSource } from './credentials.js'
+export type { AlternativeNames, CertificateFacts } from './x509.js'
+export { Trace, type TraceEvent } from './trace.js'

@@ -1,0 +1,366 @@
+/** The settings of TLS, checked and loaded once, for many handshakes. */
+
+import { constants, randomBytes } from 'node:crypto'
+import { isIP } from 'node:net'
+import * as tls from 'node:tls'
+import {
+  type Authorities,
+  checkCiphers,
+  type Identity,
+  type IdentityOptions,
+  loadAuthorities,
+  loadIdentity,
+  loadRevocations,
+  type PemSource,
+} from './credentials.js'
+import { invalidType, outOfRange, refuseUnknown } from './errors.js'
+import { referenceName } from './identity.js'
+import { policyKey, SessionCache, sharedSessions } from './sessions.js'
+import { LIMITS } from './stream.js'
+import { tlsError } from './verdict.js'
+
+export type TlsVersion = 'TLSv1' | 'TLSv1.1' | 'TLSv1.2' | 'TLSv1.3'
+
+/** Settings that clients and servers share. */
+export interface TlsSettings extends IdentityOptions {
+  /** Authorities that may vouch for the peer. Default `'bundled'`. */
+  ca?: Authorities | undefined
+  /** Revocation lists, PEM or paths; one for each authority of the chain, or verification fails with `BAD_CRL`. */
+  crl?: PemSource | readonly PemSource[] | undefined
+  /** Application protocols, the preferred first (RFC 7301). */
+  alpn?: readonly string[] | undefined
+  /** Fail with `ALPN_MISMATCH` if the peer does not negotiate one of `alpn`. Default false. */
+  alpnRequired?: boolean | undefined
+  /** SHA-256 of public keys, base64; the peer's or one of its chain must be among them. Checked even without `verify`. */
+  pins?: readonly string[] | undefined
+  /** Default `'TLSv1.2'`. */
+  minVersion?: TlsVersion | undefined
+  /** Default `'TLSv1.3'`. */
+  maxVersion?: TlsVersion | undefined
+  /** OpenSSL cipher list; TLS 1.3 suites by their full names. Default: Node's. */
+  ciphers?: string | undefined
+  /** Most intermediate certificates between the peer's and the authority. Default: OpenSSL's 100. */
+  depth?: number | undefined
+  /** Milliseconds for the whole handshake. Default 10,000. */
+  handshakeTimeout?: number | undefined
+  /** Gets each line of the key log (NSS format) of every handshake: for looking at captured traffic, never in production. */
+  keylog?: ((line: string) => void) | undefined
+  /** Take an end without close_notify for an end. Makes truncation by anyone on the path undetectable. Default false. */
+  allowTruncation?: boolean | undefined
+}
+
+export interface ClientTlsOptions extends TlsSettings {
+  /** Verify chain, dates and name of the server. Default true. */
+  verify?: boolean | undefined
+  /** The name to ask for and to verify. Default: the host of the endpoint. */
+  serverName?: string | undefined
+  /** Resume sessions: `true` (default) from a cache of the process, or from a cache of your own. */
+  sessions?: boolean | SessionCache | undefined
+}
+
+export interface ServerTlsOptions extends TlsSettings {
+  /** Ask clients for a certificate; `'require'` refuses those without a verified one. Default `'none'`. */
+  clientCert?: 'none' | 'request' | 'require' | undefined
+  /**
+   * Certificates by the name the client asks for, case and final dot aside; `*.example.com` covers one label. Names not found
+   * get `cert`. A function may take its time within the handshake deadline.
+   */
+  sni?: Readonly<Record<string, IdentityOptions>> | SniFunction | undefined
+  /** Let clients resume sessions (tickets). Default true; always off where client certificates are asked for. */
+  sessions?: boolean | undefined
+}
+
+export type SniFunction = (name: string) => IdentityOptions | undefined | Promise<IdentityOptions | undefined>
+
+/** What `connect`, `listen`, `serve` and `startTls` take as `tls`. */
+export type TlsOptions = ClientTlsOptions & Omit<ServerTlsOptions, 'sessions'>
+
+const SHARED = [
+  'cert',
+  'key',
+  'passphrase',
+  'ca',
+  'crl',
+  'alpn',
+  'alpnRequired',
+  'pins',
+  'minVersion',
+  'maxVersion',
+  'ciphers',
+  'depth',
+  'handshakeTimeout',
+  'keylog',
+  'allowTruncation',
+  'sessions',
+]
+/** Option names, for callers that take TLS options among their own. */
+export const CLIENT_TLS_OPTIONS: readonly string[] = [...SHARED, 'verify', 'serverName']
+export const SERVER_TLS_OPTIONS: readonly string[] = [...SHARED, 'clientCert', 'sni']
+
+const VERSIONS: readonly string[] = ['TLSv1', 'TLSv1.1', 'TLSv1.2', 'TLSv1.3']
+
+/** The checked settings both roles need at each handshake. */
+export interface Prepared {
+  readonly alpn: readonly string[] | undefined
+  readonly alpnRequired: boolean
+  readonly pins: ReadonlySet<string> | undefined
+  readonly depth: number | undefined
+  readonly handshakeTimeout: number
+  readonly keylog: ((line: string) => void) | undefined
+  readonly allowTruncation: boolean
+}
+
+function check(o: TlsSettings): Prepared {
+  for (const name of ['alpnRequired', 'allowTruncation'] as const) bool(o[name], name)
+  const { alpn, pins, depth, keylog } = o
+  if (alpn !== undefined) {
+    if (!Array.isArray(alpn) || alpn.some((name) => typeof name !== 'string')) throw invalidType('alpn', 'an array of strings', alpn)
+    const bad = alpn.find((name) => name.length === 0 || Buffer.byteLength(name) > 255)
+    if (bad !== undefined || alpn.length === 0) throw outOfRange('alpn', 'at least one name of 1 to 255 bytes', bad ?? alpn)
+  }
+  if (o.alpnRequired && alpn === undefined) throw outOfRange('alpn', 'given where alpnRequired is', alpn)
+  if (pins !== undefined) {
+    if (!Array.isArray(pins)) throw invalidType('pins', 'an array of base64 SHA-256 digests', pins)
+    const bad = pins.find((pin) => typeof pin !== 'string' || !/^[A-Za-z0-9+/]{43}=$/.test(pin))
+    if (bad !== undefined || pins.length === 0) throw outOfRange('pins', 'at least one base64 SHA-256 digest', bad ?? pins)
+  }
+  if (depth !== undefined && (!Number.isInteger(depth) || depth < 0)) throw outOfRange('depth', 'a whole number, not negative', depth)
+  if (keylog !== undefined && typeof keylog !== 'function') throw invalidType('keylog', 'a function', keylog)
+  const handshakeTimeout = o.handshakeTimeout ?? LIMITS.handshake
+  if (typeof handshakeTimeout !== 'number') throw invalidType('handshakeTimeout', 'a number of milliseconds', handshakeTimeout)
+  if (Number.isNaN(handshakeTimeout) || handshakeTimeout < 0) throw outOfRange('handshakeTimeout', 'milliseconds, not negative', handshakeTimeout)
+  return {
+    alpn: alpn && [...alpn],
+    alpnRequired: o.alpnRequired ?? false,
+    pins: pins && new Set(pins),
+    depth,
+    handshakeTimeout,
+    keylog,
+    allowTruncation: o.allowTruncation ?? false,
+  }
+}
+
+function bool(value: unknown, name: string): void {
+  if (value !== undefined && typeof value !== 'boolean') throw invalidType(name, 'true or false', value)
+}
+
+/** What goes into an OpenSSL context, in a form that can be compared. */
+interface ContextSettings {
+  readonly ca: string[] | undefined
+  readonly crl: string[] | undefined
+  readonly minVersion: TlsVersion
+  readonly maxVersion: TlsVersion
+  readonly ciphers: string | undefined
+}
+
+function contextSettings(o: TlsSettings): ContextSettings {
+  const minVersion = o.minVersion ?? 'TLSv1.2'
+  const maxVersion = o.maxVersion ?? 'TLSv1.3'
+  for (const [name, version] of Object.entries({ minVersion, maxVersion })) {
+    if (!VERSIONS.includes(version)) throw outOfRange(name, `one of ${VERSIONS.join(', ')}`, version)
+  }
+  if (VERSIONS.indexOf(minVersion) > VERSIONS.indexOf(maxVersion)) throw outOfRange('minVersion', `at most maxVersion ${maxVersion}`, minVersion)
+  if (o.ciphers !== undefined) {
+    if (typeof o.ciphers !== 'string') throw invalidType('ciphers', 'an OpenSSL cipher list', o.ciphers)
+    checkCiphers(o.ciphers)
+  }
+  return { ca: loadAuthorities(o.ca), crl: loadRevocations(o.crl), minVersion, maxVersion, ciphers: o.ciphers }
+}
+
+function makeContext(settings: ContextSettings, identity: Identity | undefined, more: tls.SecureContextOptions, trust: boolean): tls.SecureContext {
+  const { ca, crl, minVersion, maxVersion, ciphers } = settings
+  try {
+    return tls.createSecureContext({
+      minVersion,
+      maxVersion,
+      ...(ca && trust && { ca }),
+      ...(crl && trust && { crl }),
+      // Versions below 1.2 need it: OpenSSL 3 refuses their hashes at its default level.
+      ...(ciphers !== undefined ? { ciphers } : minVersion < 'TLSv1.2' && { ciphers: `${tls.DEFAULT_CIPHERS}:@SECLEVEL=0` }),
+      ...(identity && { cert: identity.chain, key: identity.key }),
+      ...more,
+    })
+  } catch (error) {
+    const code = String((error as { code?: unknown }).code)
+    if (/NO_CIPHER_MATCH/.test(code)) throw tlsError('UNKNOWN_CIPHER', {}, undefined, error)
+    throw tlsError('BAD_KEY', {}, error instanceof Error ? error.message : undefined, error)
+  }
+}
+
+/** Settings of a client, loaded: for any number of handshakes with one server. */
+export interface ClientTls extends Prepared {
+  readonly role: 'client'
+  readonly verify: boolean
+  /** Canonical; undefined only where nothing is verified. */
+  readonly serverName: string | undefined
+  /** What goes into the client hello: an IP address may not (RFC 6066). */
+  readonly sni: string | undefined
+  readonly context: tls.SecureContext
+  readonly sessions: SessionCache | undefined
+  readonly sessionKey: string
+}
+
+/** Where the connection goes, for what the options leave open. */
+export interface ClientTarget {
+  /** Host of the endpoint: the default of `serverName`. */
+  readonly host?: string | undefined
+  /** Text of the endpoint: sessions are kept for each. */
+  readonly endpoint?: string | undefined
+}
+
+/**
+ * Checks and loads the settings of a client.
+ *
+ * @throws TlsError for certificates, keys and files (`MISSING_FILE`, `BAD_PEM`, `BAD_PASSPHRASE`, `KEY_MISMATCH`, …),
+ *   `NEEDS_SERVER_NAME`; `OptionError/UNKNOWN_OPTION`; native errors for types and ranges
+ */
+export function prepareClient(o: ClientTlsOptions, target: ClientTarget = {}): ClientTls {
+  refuseUnknown(o, CLIENT_TLS_OPTIONS, 'tls')
+  const prepared = check(o)
+  bool(o.verify, 'verify')
+  const verify = o.verify ?? true
+  if (o.serverName !== undefined && typeof o.serverName !== 'string') throw invalidType('serverName', 'a string', o.serverName)
+  const given = o.serverName ?? target.host
+  const serverName = given === undefined || given === '' ? undefined : referenceName(given)
+  if (o.serverName !== undefined && serverName === undefined) throw outOfRange('serverName', 'a host name or an IP address', o.serverName)
+  if (verify && serverName === undefined) throw tlsError('NEEDS_SERVER_NAME', {}, given === undefined ? undefined : given)
+  const settings = contextSettings(o)
+  const identity = loadIdentity(o, '')
+  const { sessions = true } = o
+  if (typeof sessions !== 'boolean' && !(sessions instanceof SessionCache)) throw invalidType('sessions', 'true, false or a SessionCache', sessions)
+  const { alpn, alpnRequired, pins, depth } = prepared
+  return {
+    ...prepared,
+    role: 'client',
+    verify,
+    serverName,
+    sni: serverName !== undefined && isIP(serverName) === 0 ? serverName : undefined,
+    context: makeContext(settings, identity, { secureOptions: constants.SSL_OP_NO_RENEGOTIATION }, true),
+    sessions: sessions === true ? sharedSessions : sessions === false ? undefined : sessions,
+    sessionKey: policyKey({
+      verify,
+      serverName,
+      endpoint: target.endpoint,
+      settings,
+      identity: identity && [identity.chain, identity.leaf.fingerprint256],
+      alpn,
+      alpnRequired,
+      pins: pins && [...pins].sort(),
+      depth,
+    }),
+  }
+}
+
+/** One generation of a server's settings. */
+export interface ServerSettings extends Prepared {
+  readonly clientCert: 'none' | 'request' | 'require'
+  readonly context: tls.SecureContext
+  /** The context for a canonical server name; undefined: the default one. Errors and rejections end that handshake. */
+  readonly choose: ((name: string) => tls.SecureContext | undefined | Promise<tls.SecureContext | undefined>) | undefined
+  readonly sni: readonly string[] | 'function'
+}
+
+/** Settings of a server, loaded: for any number of handshakes. `reload` changes them for those that start afterwards. */
+export class ServerTls {
+  readonly role = 'server'
+  #settings: ServerSettings
+  #tickets: { policy: string; keys: Buffer; id: string }
+
+  /** @internal use {@link prepareServer} */
+  constructor(o: ServerTlsOptions) {
+    this.#tickets = { policy: '', keys: Buffer.alloc(0), id: '' }
+    this.#settings = this.#load(o)
+  }
+
+  /** What a handshake that starts now uses. */
+  get settings(): ServerSettings {
+    return this.#settings
+  }
+
+  /**
+   * Reads certificates and keys again and uses them from the next handshake on. Connections and handshakes that are there
+   * already keep theirs. On an error nothing changes.
+   */
+  reload(o: ServerTlsOptions): void {
+    this.#settings = this.#load(o)
+  }
+
+  #load(o: ServerTlsOptions): ServerSettings {
+    refuseUnknown(o, SERVER_TLS_OPTIONS, 'tls')
+    const prepared = check(o)
+    bool(o.sessions, 'sessions')
+    const { clientCert = 'none', sni } = o
+    if (!['none', 'request', 'require'].includes(clientCert)) throw outOfRange('clientCert', "'none', 'request' or 'require'", clientCert)
+    const settings = contextSettings(o)
+    const identity = loadIdentity(o, '')
+    if (identity === undefined && sni === undefined) throw tlsError('NEEDS_CERTIFICATE')
+    // A resumed session would not show the client's certificate again, so it could not be judged again.
+    const resume = (o.sessions ?? true) && clientCert === 'none'
+    const policy = policyKey({ settings, clientCert, pins: o.pins, depth: o.depth, alpn: o.alpn })
+    const tickets = this.#tickets.policy === policy ? this.#tickets : { policy, keys: randomBytes(48), id: policy.slice(0, 32) }
+    const more: tls.SecureContextOptions = {
+      secureOptions: constants.SSL_OP_NO_RENEGOTIATION | (resume ? 0 : constants.SSL_OP_NO_TICKET),
+      sessionIdContext: tickets.id,
+      ticketKeys: tickets.keys,
+      honorCipherOrder: true,
+    }
+    const contextOf = (one: Identity | undefined) => makeContext(settings, one, more, clientCert !== 'none')
+    const context = contextOf(identity)
+    const choose = chooser(sni, contextOf)
+    this.#tickets = tickets
+    return { ...prepared, clientCert, context, choose, sni: typeof sni === 'function' ? 'function' : Object.keys(sni ?? {}) }
+  }
+}
+
+/**
+ * Checks and loads the settings of a server.
+ *
+ * @throws as {@link prepareClient}, and `TlsError/NEEDS_CERTIFICATE`
+ */
+export function prepareServer(o: ServerTlsOptions): ServerTls {
+  return new ServerTls(o)
+}
+
+type Choose = NonNullable<ServerSettings['choose']>
+
+function chooser(sni: ServerTlsOptions['sni'], contextOf: (identity: Identity) => tls.SecureContext): Choose | undefined {
+  if (sni === undefined) return undefined
+  if (typeof sni === 'function') return dynamicChooser(sni, contextOf)
+  if (typeof sni !== 'object' || sni === null) throw invalidType('sni', 'an object or a function', sni)
+  const contexts = new Map<string, tls.SecureContext>()
+  for (const [name, options] of Object.entries(sni)) {
+    const canonical = canonicalSni(name)
+    if (canonical === undefined) throw outOfRange('sni', 'names of hosts, or *. and such a name', name)
+    contexts.set(canonical, contextOf(identityOf(options, `sni[${JSON.stringify(name)}].`)))
+  }
+  return (name) => contexts.get(name) ?? contexts.get(`*${name.slice(name.indexOf('.'))}`)
+}
+
+function dynamicChooser(sni: SniFunction, contextOf: (identity: Identity) => tls.SecureContext): Choose {
+  // A callback that answers with the same object again does not make OpenSSL parse it again.
+  const made = new WeakMap<IdentityOptions, tls.SecureContext>()
+  return async (name) => {
+    const options = await sni(name)
+    if (options === undefined || options === null) return undefined
+    if (typeof options !== 'object') throw invalidType('what sni returned', 'an object with cert and key', options)
+    const known = made.get(options)
+    if (known !== undefined) return known
+    const context = contextOf(identityOf(options, 'sni().'))
+    made.set(options, context)
+    return context
+  }
+}
+
+function identityOf(options: IdentityOptions, where: string): Identity {
+  refuseUnknown(options, ['cert', 'key', 'passphrase'], 'sni')
+  const identity = loadIdentity(options, where)
+  if (identity === undefined) throw tlsError('NEEDS_CERTIFICATE', {}, `${where}cert`)
+  return identity
+}
+
+/** Lower case, A-labels, without the final dot; a wildcard keeps its star. */
+export function canonicalSni(name: string): string | undefined {
+  const rest = name.startsWith('*.') ? referenceName(name.slice(2)) : referenceName(name)
+  if (rest === undefined || isIP(rest) !== 0) return undefined
+  return name.startsWith('*.') ? `*.${rest}` : rest
+}

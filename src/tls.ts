@@ -1,0 +1,308 @@
+/**
+ * TLS over any byte stream: client and server, over every driver and over TLS itself. Node's OpenSSL does the handshake
+ * and the records; verification, sessions, ends and deadlines are decided here.
+ */
+
+import { X509Certificate } from 'node:crypto'
+import type { EventEmitter } from 'node:events'
+import * as tls from 'node:tls'
+import { arm } from './deadline.js'
+import type { Clock, StreamHandle } from './driver.js'
+import type { ErrorFacts, SocketError, TlsError } from './errors.js'
+import type { SessionEntry } from './sessions.js'
+import type { Wait } from './stream.js'
+import { type ClientTls, canonicalSni, type ServerSettings, ServerTls } from './tls-options.js'
+import { hasEngine } from './tls-engine.js'
+import { NativeTls } from './tls-native.js'
+import { PortableTls } from './tls-portable.js'
+import { TlsStream } from './tls-stream.js'
+import { handshakeFailure, tlsError } from './verdict.js'
+import { chainOf, judgeChain, judgeName, judgePins, opensslVerdict } from './verify.js'
+import { type CertificateFacts, factsOf } from './x509.js'
+
+/** What is known of an established TLS connection. */
+export interface TlsInfo {
+  /** `'TLSv1.2'` or `'TLSv1.3'`. */
+  readonly protocol: string
+  /** IANA name of the cipher suite. */
+  readonly cipher: string
+  /** The negotiated application protocol. */
+  readonly alpn: string | null
+  /** The name the client asked for. */
+  readonly serverName: string | null
+  readonly resumed: boolean
+  /** Whether the peer's certificate passed every check. */
+  readonly verified: boolean
+  /** Why it did not, where the settings let that pass; `null` also when the peer has no certificate. */
+  readonly verifyError: TlsError | null
+  readonly peerCertificate: CertificateFacts | null
+  /** The peer's certificate and those above it as far as they are known, the root last if it is. */
+  readonly peerChain: readonly CertificateFacts[]
+}
+
+class Info implements TlsInfo {
+  readonly protocol: string
+  readonly cipher: string
+  readonly alpn: string | null
+  readonly serverName: string | null
+  readonly resumed: boolean
+  readonly verified: boolean
+  readonly verifyError: TlsError | null
+  readonly #chain: readonly X509Certificate[]
+  #facts: readonly CertificateFacts[] | undefined
+
+  constructor(socket: tls.TLSSocket, serverName: string | null, verdict: Verdict) {
+    const cipher = socket.getCipher()
+    this.protocol = socket.getProtocol() ?? 'unknown'
+    this.cipher = cipher?.standardName ?? cipher?.name ?? 'unknown'
+    this.alpn = typeof socket.alpnProtocol === 'string' ? socket.alpnProtocol : null
+    this.serverName = serverName
+    this.resumed = socket.isSessionReused()
+    this.verified = verdict.verified
+    this.verifyError = verdict.error ?? null
+    this.#chain = verdict.chain
+  }
+
+  /** Read from the certificates when first asked for: most connections never are. */
+  get peerChain(): readonly CertificateFacts[] {
+    this.#facts ??= this.#chain.map(factsOf)
+    return this.#facts
+  }
+
+  get peerCertificate(): CertificateFacts | null {
+    return this.peerChain[0] ?? null
+  }
+}
+
+interface Verdict {
+  readonly verified: boolean
+  readonly error?: TlsError | undefined
+  readonly chain: readonly X509Certificate[]
+}
+
+export interface SecureOptions {
+  readonly clock: Clock
+  readonly wait?: Wait | undefined
+  readonly facts?: ErrorFacts | undefined
+  /** Bytes already taken from below, the first for TLS. */
+  readonly first?: Uint8Array | undefined
+  /** Use public means only, whatever this runtime offers; for tests. */
+  readonly portable?: boolean | undefined
+}
+
+export interface Secured {
+  readonly handle: StreamHandle
+  readonly info: TlsInfo
+}
+
+/** What carries the bytes of one handshake and, once it is accepted, is the new stream. */
+interface Carrier extends StreamHandle {
+  begin(make: (transport: EventEmitter) => tls.TLSSocket, first: Uint8Array | undefined, progress: () => void): tls.TLSSocket
+  established(): void
+  finished(): void
+  readonly failed: { error: unknown } | undefined
+}
+
+/**
+ * One handshake over `below`, which from then on belongs to the new handle; on failure it is destroyed. Nothing is given
+ * out before the peer has been judged.
+ *
+ * The new handle's `read` gives `null` only for close_notify and throws `Broken/TLS_TRUNCATED` where the bytes below end
+ * without one, after everything that was decrypted. Its `shutdown` sends close_notify and then ends below.
+ *
+ * @throws TlsError; `Broken` if the stream below broke; `DeadlineError` and `Cancelled`
+ */
+export function secure(below: StreamHandle, settings: ClientTls | ServerTls, o: SecureOptions): Promise<Secured> {
+  const chosen = settings instanceof ServerTls ? settings.settings : settings
+  const facts: ErrorFacts = { phase: 'tls', ...o.facts }
+  const carrier = carry(below, chosen.allowTruncation, o)
+  const handshake: Handshake = 'role' in chosen ? new ClientHandshake(chosen, facts) : new ServerHandshake(chosen, facts)
+  return new Promise((resolve, reject) => {
+    let over = false
+    const disarms: ((() => void) | undefined)[] = []
+    const finish = () => {
+      over = true
+      for (const disarm of disarms) disarm?.()
+    }
+    const fail = (error: SocketError) => {
+      if (over) return
+      finish()
+      carrier.destroy(false)
+      reject(error)
+    }
+    const progress = () => {
+      if (over) return
+      if (handshake.error !== undefined) return fail(handshake.error)
+      if (handshake.info !== undefined) {
+        finish()
+        carrier.finished()
+        return resolve({ handle: carrier, info: handshake.info })
+      }
+      const failed = carrier.failed
+      if (failed === undefined) return
+      if (failed.error === null) fail(tlsError('HANDSHAKE_CLOSED', facts))
+      else fail(handshake.error ?? handshakeFailure(failed.error, facts))
+    }
+    try {
+      for (const wait of [{ timeout: chosen.handshakeTimeout }, o.wait]) disarms.push(arm(wait, o.clock, () => ({ op: 'handshake', ...facts }), fail))
+    } catch (error) {
+      below.attach({ readable() {}, writable() {} })
+      for (const disarm of disarms) disarm?.()
+      below.destroy(false)
+      return reject(error)
+    }
+    carrier.begin(
+      (transport) => handshake.start(transport as never, () => carrier.established()),
+      o.first,
+      progress,
+    )
+  })
+}
+
+/** The fastest way that tells what has to be told. */
+function carry(below: StreamHandle, allowTruncation: boolean, o: SecureOptions): Carrier {
+  if (o.portable || !hasEngine()) return new PortableTls(below, allowTruncation)
+  const native = allowTruncation && !o.first?.length ? NativeTls.over(below) : undefined
+  return native ?? new TlsStream(below, allowTruncation)
+}
+
+/** The settings' side of a handshake: makes the `TLSSocket` and judges the peer. One of `error` and `info` is the outcome. */
+interface Handshake {
+  readonly error: SocketError | undefined
+  readonly info: TlsInfo | undefined
+  /** `secured` is to be called as soon as OpenSSL is done, before anything is judged. */
+  start(transport: never, secured: () => void): tls.TLSSocket
+}
+
+class ClientHandshake implements Handshake {
+  error: SocketError | undefined
+  info: TlsInfo | undefined
+  readonly #settings: ClientTls
+  readonly #facts: ErrorFacts
+  #offered: SessionEntry | undefined
+  #entry: Omit<SessionEntry, 'session'> | undefined
+
+  constructor(settings: ClientTls, facts: ErrorFacts) {
+    this.#settings = settings
+    this.#facts = facts
+  }
+
+  start(transport: never, secured: () => void): tls.TLSSocket {
+    const { context, sni, alpn, sessions, sessionKey, keylog } = this.#settings
+    this.#offered = sessions?.take(sessionKey)
+    const socket = tls.connect({
+      socket: transport,
+      secureContext: context,
+      // The judging is done below, at one place for full and resumed handshakes.
+      rejectUnauthorized: false,
+      checkServerIdentity: () => undefined,
+      ...(sni !== undefined && { servername: sni }),
+      ...(alpn && { ALPNProtocols: [...alpn] }),
+      ...(this.#offered && { session: this.#offered.session }),
+    })
+    if (keylog !== undefined) socket.on('keylog', (line: Buffer) => keylog(line.toString('latin1').trimEnd()))
+    socket.once('secureConnect', () => {
+      secured()
+      this.#judge(socket)
+    })
+    if (sessions !== undefined) {
+      socket.on('session', (session: Buffer) => {
+        if (this.info !== undefined && this.#entry !== undefined) sessions.put(sessionKey, { ...this.#entry, session })
+      })
+    }
+    return socket
+  }
+
+  #judge(socket: tls.TLSSocket): void {
+    const { verify, serverName, pins, depth, alpnRequired, sni } = this.#settings
+    const resumed = socket.isSessionReused()
+    const offered = resumed ? this.#offered : undefined
+    const chain = offered ? offered.chain.map((raw) => new X509Certificate(raw)) : chainOf(socket)
+    const failure = offered ? offered.failure : opensslVerdict(socket.authorizationError)
+    const facts = this.#facts
+    const error = judgeChain({ failure, chain, depth, host: serverName }, facts) ?? judgeName(chain, serverName, facts)
+    const pinError = pins && judgePins(chain, pins, facts)
+    if (verify && error !== undefined) this.error = error
+    else if (pinError !== undefined) this.error = pinError
+    else if (alpnRequired && typeof socket.alpnProtocol !== 'string') this.error = tlsError('ALPN_MISMATCH', facts, 'the server chose none')
+    else {
+      this.info = new Info(socket, sni ?? null, { verified: error === undefined, error, chain })
+      this.#entry = { once: socket.getProtocol() === 'TLSv1.3', chain: chain.map((one) => one.raw), failure }
+    }
+  }
+}
+
+class ServerHandshake implements Handshake {
+  error: SocketError | undefined
+  info: TlsInfo | undefined
+  readonly #settings: ServerSettings
+  readonly #facts: ErrorFacts
+
+  constructor(settings: ServerSettings, facts: ErrorFacts) {
+    this.#settings = settings
+    this.#facts = facts
+  }
+
+  start(transport: never, secured: () => void): tls.TLSSocket {
+    const { context, alpn, clientCert, choose, keylog } = this.#settings
+    const socket = new tls.TLSSocket(transport, {
+      isServer: true,
+      secureContext: context,
+      requestCert: clientCert !== 'none',
+      // Makes OpenSSL itself refuse, with an alert, a client without any certificate.
+      rejectUnauthorized: clientCert === 'require',
+      ...(alpn && { ALPNProtocols: [...alpn] }),
+      ...(choose && { SNICallback: (name: string, done: SniDone) => this.#choose(choose, name, done) }),
+    })
+    if (keylog !== undefined) socket.on('keylog', (line: Buffer) => keylog(line.toString('latin1').trimEnd()))
+    socket.once('secure', () => {
+      secured()
+      this.#judge(socket)
+    })
+    return socket
+  }
+
+  /** Whatever the callback does ends at most this handshake. */
+  #choose(choose: NonNullable<ServerSettings['choose']>, name: string, done: SniDone): void {
+    const refuse = (cause: unknown) => {
+      this.error = tlsError('SNI_FAILED', this.#facts, undefined, cause)
+      done(this.error)
+    }
+    const canonical = canonicalSni(name)
+    if (canonical === undefined) return done(null, undefined)
+    try {
+      const chosen = choose(canonical)
+      if (chosen instanceof Promise) chosen.then((context) => done(null, context), refuse)
+      else done(null, chosen)
+    } catch (error) {
+      refuse(error)
+    }
+  }
+
+  #judge(socket: tls.TLSSocket): void {
+    const { clientCert, pins, depth, alpnRequired } = this.#settings
+    const facts = this.#facts
+    const chain = clientCert === 'none' ? [] : chainOf(socket)
+    const failure = chain.length === 0 ? undefined : opensslVerdict(serverVerdict(socket))
+    const error = chain.length === 0 ? undefined : judgeChain({ failure, chain, depth, host: undefined }, facts)
+    const pinError = pins && chain.length > 0 ? judgePins(chain, pins, facts) : undefined
+    if (clientCert === 'require' && chain.length === 0) this.error = tlsError('NO_CERTIFICATE', facts)
+    else if (clientCert === 'require' && error !== undefined) this.error = error
+    else if (pinError !== undefined) this.error = pinError
+    else if (alpnRequired && typeof socket.alpnProtocol !== 'string') this.error = tlsError('ALPN_MISMATCH', facts, 'the client offered none')
+    else this.info = new Info(socket, nameOf(socket), { verified: chain.length > 0 && error === undefined, error, chain })
+  }
+}
+
+type SniDone = (error: Error | null, context?: tls.SecureContext) => void
+
+function nameOf(socket: tls.TLSSocket): string | null {
+  const name = (socket as { servername?: unknown }).servername
+  return typeof name === 'string' && name !== '' ? name : null
+}
+
+/** Node judges clients only in its own `tls.Server`; the question to OpenSSL is the same. */
+function serverVerdict(socket: tls.TLSSocket): unknown {
+  const { ssl } = socket as unknown as { ssl?: { verifyError?: () => { code?: string } | null } | null }
+  return ssl?.verifyError ? ssl.verifyError() : socket.authorized ? undefined : socket.authorizationError
+}
