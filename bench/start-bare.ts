@@ -1,0 +1,2 @@
+// Nothing: what a bare start of Node costs.
+export {}

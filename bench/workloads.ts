@@ -1,0 +1,282 @@
+/** What is measured, how, and the bar it has to meet. */
+
+import { spawnSync } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { developmentAuthority } from '#src/authority.js'
+import { type Child, onCore, withChildren } from './child.js'
+import { ratios, type Row, spread } from './statistics.js'
+
+export interface Effort {
+  /** Runs whose median counts. */
+  readonly runs: number
+  /** Less of everything, for a quick look. */
+  readonly quick: boolean
+}
+
+export type Workload = (effort: Effort) => Promise<Row[]>
+
+/** Whether the Node that runs is of the oldest supported line, on which its own TLS is costlier than on later ones. */
+const oldest = Number(process.versions.node.split('.')[0]) < 22
+
+interface Subject {
+  readonly name: string
+  /** Most times the cost of the first subject. */
+  readonly most?: number
+  /** Name of a subject it must beat. */
+  readonly below?: string
+}
+
+interface Shape {
+  readonly connections: number
+  readonly size: number
+  /** Requests per run and subject. */
+  readonly requests: number
+}
+
+const SHAPES: Record<string, Shape> = {
+  '64 × 64 B': { connections: 64, size: 64, requests: 96_000 },
+  '16 × 16 KiB': { connections: 16, size: 16 * 1024, requests: 32_000 },
+}
+
+/** Slices of a run, in turn for each subject, so that a disturbance of the machine falls on all of them. */
+const SLICES = 6
+/** Slices before those that count, of this many requests: the compiler has to have seen the paths that matter. */
+const WARMUPS = 2
+const WARMUP = 12_000
+
+interface Cost {
+  /** Microseconds of the server's processor time per request. */
+  cpu: number
+  /** Requests per second. */
+  rate: number
+}
+
+/** One run: a fresh process for each server and one for the load, then slices in turn. */
+function runEchoes(subjects: readonly Subject[], shape: Shape, effort: Effort, reversed: boolean, tls?: Credentials): Promise<Cost[]> {
+  const perSlice = Math.ceil(shape.requests / SLICES / shape.connections / (effort.quick ? 4 : 1))
+  return withChildren(async (start) => {
+    const load = start('load', 1)
+    const servers: Child[] = []
+    for (const { name } of subjects) {
+      const server = start('servers', 0, name, JSON.stringify(tls ?? {}))
+      const port = await server.call<number>('open')
+      await load.call('connect', { target: name, port, connections: shape.connections, size: shape.size, ca: tls?.ca })
+      servers.push(server)
+    }
+    const costs = subjects.map(() => ({ cpu: 0, time: 0 }))
+    const order = subjects.map((_, i) => i)
+    for (let slice = -WARMUPS; slice < SLICES; slice++) {
+      const requests = slice < 0 ? WARMUP / shape.connections : perSlice
+      for (const i of (slice % 2 === 0) === reversed ? [...order].reverse() : order) {
+        const server = servers[i] as Child
+        const before = await server.call<number>('cpu')
+        const time = await load.call<number>('slice', { target: (subjects[i] as Subject).name, requests })
+        const cpu = (await server.call<number>('cpu')) - before
+        if (slice < 0) continue
+        const cost = costs[i] as { cpu: number; time: number }
+        cost.cpu += cpu
+        cost.time += time
+      }
+    }
+    const requests = SLICES * perSlice * shape.connections
+    return costs.map(({ cpu, time }) => ({ cpu: cpu / requests, rate: (requests / time) * 1_000 }))
+  })
+}
+
+interface Credentials {
+  readonly cert: string
+  readonly key: string
+  readonly ca: string
+}
+
+async function echoes(protocol: string, subjects: readonly Subject[], effort: Effort, tls?: Credentials): Promise<Row[]> {
+  const rows: Row[] = []
+  for (const [form, shape] of Object.entries(SHAPES)) {
+    const runs: Cost[][] = []
+    for (let i = 0; i < effort.runs; i++) runs.push(await runEchoes(subjects, shape, effort, i % 2 === 1, tls))
+    const cpuOf = (i: number) => runs.map((run) => (run[i] as Cost).cpu)
+    subjects.forEach(({ name, most, below }, i) => {
+      const ratio = spread(ratios(cpuOf(i), cpuOf(0)))
+      const rival = below === undefined ? -1 : subjects.findIndex((subject) => subject.name === below)
+      const bars = [...(most === undefined ? [] : [`≤ ${most} × bare`]), ...(below === undefined ? [] : [`< ${below}`])]
+      const wins = rival === -1 || spread(ratios(cpuOf(i), cpuOf(rival))).median < 1
+      rows.push({
+        workload: `${protocol} echo, ${form}`,
+        subject: name,
+        measure: 'CPU µs per request',
+        value: spread(cpuOf(i)),
+        rate: spread(runs.map((run) => (run[i] as Cost).rate)).median,
+        ratio,
+        ...(bars.length > 0 && { bar: bars.join(', '), met: wins && (most === undefined || ratio.median <= most) }),
+      })
+    })
+  }
+  return rows
+}
+
+const tcpEcho: Workload = (effort) =>
+  echoes('TCP', [{ name: 'node:net data' }, { name: 'node:net for await' }, { name: 'fairlead', most: 1.15, below: 'node:net for await' }], effort)
+
+const tlsEcho: Workload = async (effort) => {
+  const authority = await developmentAuthority()
+  const { cert, key } = await authority.issue({ names: ['localhost', '127.0.0.1'] })
+  const subjects = [
+    { name: 'node:tls data' },
+    { name: 'fairlead tls', most: oldest ? 1.5 : 2 },
+    { name: 'fairlead tls, allowTruncation', most: 1.1 },
+  ]
+  return echoes('TLS', subjects, effort, { cert, key, ca: authority.cert })
+}
+
+/** Heap and external memory of one connection that has been accepted and is waited for, nothing having been sent. */
+const idle: Workload = async (effort) => {
+  const count = effort.quick ? 2_000 : 10_000
+  const names = ['node:net data', 'fairlead']
+  const values: number[][] = names.map(() => [])
+  for (let run = 0; run < effort.runs; run++) {
+    for (const [i, name] of names.entries()) {
+      const bytes = await withChildren(async (start) => {
+        const server = start('servers', 0, name)
+        const load = start('load', 1)
+        const port = await server.call<number>('open')
+        // What the first connection loads and compiles is not the cost of one connection.
+        await load.call('hold', { port, count: 200 })
+        const before = await server.call<{ heap: number }>('memory')
+        await load.call('hold', { port, count })
+        const after = await server.call<{ heap: number }>('memory')
+        return (after.heap - before.heap) / count
+      })
+      values[i]?.push(bytes)
+    }
+  }
+  const [bare = [], ours = []] = values
+  const above = spread(ours.map((value, i) => value - (bare[i] as number)))
+  const workload = `${count.toLocaleString('en')} idle connections`
+  const measure = 'heap bytes per connection'
+  return [
+    { workload, subject: 'node:net data', measure, value: spread(bare) },
+    { workload, subject: 'fairlead', measure, value: spread(ours), ratio: spread(ratios(ours, bare)) },
+    { workload, subject: 'fairlead above node:net', measure, value: above, bar: '≤ 1,536', met: above.median <= 1_536 },
+  ]
+}
+
+const frames: Workload = async (effort) => {
+  const count = effort.quick ? 200_000 : 1_000_000
+  const ways: [send: string, receive: string, least?: number][] = [
+    ['sendMany', 'for await', 1_500_000],
+    ['send, 100 at a time', 'for await', 1_500_000],
+    ['send, awaited one by one', 'for await'],
+  ]
+  const rows: Row[] = []
+  for (const [send, receive, least] of ways) {
+    const rates: number[] = []
+    for (let run = 0; run < effort.runs; run++) {
+      rates.push(await withChildren((start) => start('servers', 0).call<number>('frames', { send, receive, count })))
+    }
+    const value = spread(rates)
+    rows.push({
+      workload: `${count.toLocaleString('en')} frames of 16 bytes`,
+      subject: `${send}; ${receive}`,
+      measure: 'frames per CPU second',
+      value,
+      ...(least !== undefined && { bar: `≥ ${least.toLocaleString('en')}`, met: value.median >= least }),
+    })
+  }
+  return rows
+}
+
+/** Writers whose peers never read: what the process holds for each, heap and external memory. */
+const stall: Workload = async (effort) => {
+  const COUNT = 20
+  const held: number[] = []
+  const unsent: number[] = []
+  for (let run = 0; run < effort.runs; run++) {
+    await withChildren(async (start) => {
+      const server = start('servers', 0, 'flood')
+      const load = start('load', 1)
+      const port = await server.call<number>('open')
+      const before = await server.call<{ heap: number; external: number }>('memory')
+      await load.call('ignore', { port, count: COUNT })
+      let written = -1
+      for (let last = -2; last !== written; ) {
+        last = written
+        await new Promise((resolve) => setTimeout(resolve, 100))
+        const now = await server.call<{ unsent: number; written: number }[]>('unsent')
+        written = now.reduce((sum, one) => sum + one.written + one.unsent, 0)
+      }
+      const after = await server.call<{ heap: number; external: number }>('memory')
+      held.push((after.heap + after.external - before.heap - before.external) / COUNT)
+      unsent.push(Math.max(...(await server.call<{ unsent: number }[]>('unsent')).map((one) => one.unsent)))
+    })
+  }
+  const workload = 'writer, peer never reads'
+  const bar = '≤ 1,048,576'
+  const [memory, counted] = [spread(held), spread(unsent)]
+  return [
+    { workload, subject: 'fairlead, memory', measure: 'bytes per connection', value: memory, bar, met: memory.max <= 2 ** 20 },
+    { workload, subject: 'fairlead, stats.unsent', measure: 'bytes, the most of 20', value: counted, bar, met: counted.max <= 2 ** 20 },
+  ]
+}
+
+const DEADLINE = 2_000
+/** Milliseconds behind its deadline that a client may still be there: the time to accept a thousand of them included. */
+const LATE = 250
+
+const trickle: Workload = async (effort) => {
+  const COUNT = 1_000
+  const alone: number[] = []
+  const beside: number[] = []
+  const lives: number[] = []
+  for (let run = 0; run < effort.runs; run++) {
+    await withChildren(async (start) => {
+      const server = start('servers', 0, 'lines')
+      const port = await server.call<number>('open')
+      const honest = start('load', 1)
+      const slow = start('load', 1)
+      await honest.call('roundTrips', { port, time: 300 })
+      alone.push((await honest.call<{ median: number }>('roundTrips', { port, time: 700 })).median)
+      await slow.call('trickle', { port, count: COUNT, interval: 250 })
+      beside.push((await honest.call<{ median: number }>('roundTrips', { port, time: 700 })).median)
+      lives.push(...(await slow.call<number[]>('gone')))
+    })
+  }
+  const workload = '1,000 slow-trickle clients'
+  const measure = 'µs, median round trip'
+  const ratio = spread(ratios(beside, alone))
+  const life = spread(lives)
+  const met = life.min >= DEADLINE - 50 && life.max <= DEADLINE + LATE
+  return [
+    { workload, subject: 'honest client alone', measure, value: spread(alone) },
+    { workload, subject: 'honest client beside them', measure, value: spread(beside), ratio, bar: '≤ 1.2 × alone', met: ratio.median <= 1.2 },
+    { workload, subject: 'their lives', measure: 'ms until closed', value: life, bar: `${DEADLINE} to ${DEADLINE + LATE}`, met },
+  ]
+}
+
+/** Wall-clock time of a process that does nothing, and of one that imports the package. */
+const importing: Workload = async (effort) => {
+  const once = (file: string): number => {
+    const [command, args] = onCore(0, [fileURLToPath(new URL(`${file}.js`, import.meta.url))])
+    const start = performance.now()
+    if (spawnSync(command, args, { stdio: 'inherit' }).status !== 0) throw new Error(`${file} failed`)
+    return performance.now() - start
+  }
+  const bare: number[] = []
+  const ours: number[] = []
+  const spawns = 2 * effort.runs
+  for (let i = 0; i < spawns + 1; i++) {
+    const [nothing, importer] = [once('start-bare'), once('start-import')]
+    // The first pair fills the file cache.
+    if (i === 0) continue
+    bare.push(nothing)
+    ours.push(importer)
+  }
+  const workload = 'start-up'
+  const more = spread(ours.map((time, i) => time - (bare[i] as number)))
+  return [
+    { workload, subject: 'an empty module', measure: 'ms', value: spread(bare) },
+    { workload, subject: "import 'fairlead'", measure: 'ms', value: spread(ours), ratio: spread(ratios(ours, bare)) },
+    { workload, subject: 'the import alone', measure: 'ms', value: more, bar: '< 60', met: more.median < 60 },
+  ]
+}
+
+export const workloads: Record<string, Workload> = { echo: tcpEcho, tls: tlsEcho, idle, frames, stall, trickle, import: importing }

@@ -1,0 +1,19 @@
+import assert from 'node:assert/strict'
+import { after, describe, test } from 'node:test'
+import { checkNetworks, settle } from 'fairlead/testing'
+import { NETWORKS, removePaths } from './matrix.js'
+
+const wanted = process.env['TRANSPORT']
+
+for (const network of await NETWORKS()) {
+  if (wanted !== undefined && network.transport !== wanted) continue
+  describe(network.name, { concurrency: false, skip: network.missing ?? false }, () => {
+    checkNetworks(network, { test, watchdog: Number(process.env['WATCHDOG'] ?? 60_000) })
+    test(`S13 nothing is left open [${network.name}]`, async () => {
+      await settle(10)
+      assert.deepEqual(process.getActiveResourcesInfo().filter((name) => /^(TCP|SimpleWrite|Connect|Shutdown)/.test(name)), [])
+    })
+  })
+}
+
+after(removePaths)

@@ -1,0 +1,21 @@
+import assert from 'node:assert/strict'
+import { after, describe, test } from 'node:test'
+import { checkStreams, settle } from 'fairlead/testing'
+import { removePaths, TRANSPORTS } from './matrix.js'
+
+const wanted = process.env['TRANSPORT']
+
+for (const transport of TRANSPORTS) {
+  if (wanted !== undefined && transport.transport !== wanted) continue
+  describe(transport.name, { concurrency: false, skip: transport.missing ?? false }, () => {
+    checkStreams(transport, { test, watchdog: Number(process.env['WATCHDOG'] ?? 60_000) })
+    test(`S13 nothing is left open [${transport.name}]`, async () => {
+      await transport.close()
+      await settle(5)
+      // The runner's own pipes are no sockets of ours.
+      assert.deepEqual(process.getActiveResourcesInfo().filter((name) => /^(TCP|SimpleWrite|Connect|Shutdown)/.test(name)), [])
+    })
+  })
+}
+
+after(removePaths)

@@ -1,0 +1,147 @@
+/** Driver × transport: makers of connected pairs, for whatever is tested on all of them. */
+
+import { mkdtemp, rm } from 'node:fs/promises'
+import { networkInterfaces, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type ConnectOptions, type ListenOptions, Network } from 'fairlead'
+import { connectionPair, memory, VirtualClock, type Capacity, type ConnectionPair, type NetworkMaker, type StreamMaker } from 'fairlead/testing'
+import { developmentAuthority } from '#src/authority.js'
+
+export interface Transport extends StreamMaker {
+  readonly driver: 'memory' | 'node'
+  readonly transport: string
+  /** Why it cannot be tested on this machine. */
+  readonly missing?: string | undefined
+  close(): Promise<void>
+}
+
+function inMemory(transport: string, capacity: Capacity): Transport {
+  return {
+    driver: 'memory',
+    transport,
+    name: `memory ${transport}`,
+    unbounded: capacity === Number.POSITIVE_INFINITY,
+    async pair(): Promise<ConnectionPair> {
+      const clock = new VirtualClock()
+      const pair = connectionPair({ capacity, clock })
+      return { a: pair.a, b: pair.b, clock, dispose: () => pair.owner.end({ abort: true }) }
+    },
+    async close() {},
+  }
+}
+
+interface Way {
+  at(): Promise<string>
+  listen?(): Promise<ListenOptions>
+  connect?(): Promise<ConnectOptions>
+  missing?: string | undefined
+  /** What becomes of a fresh pair before it is handed out. */
+  wrap?(pair: ConnectionPair): Promise<ConnectionPair>
+}
+
+/** Pairs over one listener of one network, which are opened when first needed. */
+function overNetwork(transport: string, way: Way): Transport {
+  const network = new Network()
+  let listening: ReturnType<Network['listen']> | undefined
+  const { missing } = way
+  return {
+    driver: 'node',
+    transport,
+    name: `node ${transport}`,
+    missing,
+    async pair(): Promise<ConnectionPair> {
+      listening ??= Promise.all([way.at(), way.listen?.()]).then(([at, o]) => network.listen(at, o))
+      const listener = await listening
+      const [a, b] = await Promise.all([network.connect(listener.endpoint, await way.connect?.()), listener.accept()])
+      return way.wrap?.({ a, b }) ?? { a, b }
+    },
+    async close() {
+      await network.end({ abort: true })
+    },
+  }
+}
+
+let folder: Promise<string> | undefined
+let names = 0
+
+/** A UNIX socket path that nobody uses. */
+export async function freshPath(): Promise<string> {
+  folder ??= mkdtemp(join(tmpdir(), 'fairlead-'))
+  return join(await folder, `s${++names}`)
+}
+
+export async function removePaths(): Promise<void> {
+  if (folder !== undefined) await rm(await folder, { recursive: true, force: true })
+  folder = undefined
+}
+
+const hasIpv6 = Object.values(networkInterfaces()).some((all) => all?.some(({ address }) => address === '::1'))
+
+let credentials: Promise<{ ca: string; cert: string; key: string }> | undefined
+
+/** A certificate for `localhost` and the authority that vouches for it, made once. */
+export function testCredentials(): Promise<{ ca: string; cert: string; key: string }> {
+  credentials ??= developmentAuthority().then(async (authority) => ({ ca: authority.cert, ...(await authority.issue()) }))
+  return credentials
+}
+
+type Version = 'TLSv1.2' | 'TLSv1.3'
+
+function overTls(at: () => Promise<string>, version: Version): Way {
+  const versions = { minVersion: version, maxVersion: version } as const
+  return {
+    at,
+    listen: async () => {
+      const { cert, key } = await testCredentials()
+      return { tls: { cert, key, ...versions } }
+    },
+    connect: async () => ({ tls: { ca: (await testCredentials()).ca, serverName: 'localhost', ...versions } }),
+  }
+}
+
+/** Both ends upgraded once more, inside TLS. */
+async function inTls({ a, b }: ConnectionPair): Promise<ConnectionPair> {
+  const { ca, cert, key } = await testCredentials()
+  const [inner, accepted] = await Promise.all([a.startTls({ ca, serverName: 'localhost' }), b.startTls({ cert, key })])
+  return { a: inner, b: accepted }
+}
+
+const loopback4 = async () => 'tcp://127.0.0.1:0'
+const secure4 = async () => 'tls://127.0.0.1:0'
+
+export const TRANSPORTS: readonly Transport[] = [
+  inMemory('unbounded', Number.POSITIVE_INFINITY),
+  inMemory('limited', 65_536),
+  inMemory('lockstep', 'lockstep'),
+  overNetwork('tcp4', { at: loopback4 }),
+  overNetwork('tcp6', { at: async () => 'tcp://[::1]:0', missing: hasIpv6 ? undefined : 'this machine has no IPv6 loopback address' }),
+  overNetwork('unix', { at: async () => `unix:${await freshPath()}` }),
+  overNetwork('tls1.3', overTls(secure4, 'TLSv1.3')),
+  overNetwork('tls1.2', overTls(secure4, 'TLSv1.2')),
+  overNetwork('tls over unix', overTls(async () => `tls+unix:${await freshPath()}`, 'TLSv1.3')),
+  overNetwork('tls in tls', { ...overTls(secure4, 'TLSv1.3'), wrap: inTls }),
+]
+
+export interface NetworkCell extends NetworkMaker {
+  readonly driver: 'memory' | 'node'
+  readonly transport: string
+  readonly missing?: string | undefined
+}
+
+/** Where dialling, listening and serving are tested. */
+export async function NETWORKS(): Promise<readonly NetworkCell[]> {
+  const { ca, cert, key } = await testCredentials()
+  const real = async () => ({ network: new Network() })
+  const virtual = async () => {
+    const clock = new VirtualClock()
+    return { network: new Network({ driver: memory(), clock }), clock }
+  }
+  const tls = { listen: { tls: { cert, key } }, connect: { tls: { ca, serverName: 'localhost' } } }
+  return [
+    { driver: 'memory', transport: 'memory tcp', name: 'memory tcp', network: virtual, endpoint: loopback4 },
+    { driver: 'memory', transport: 'memory unix', name: 'memory unix', network: virtual, endpoint: async () => `unix:@s${++names}` },
+    { driver: 'node', transport: 'tcp4', name: 'node tcp4', network: real, endpoint: loopback4 },
+    { driver: 'node', transport: 'unix', name: 'node unix', network: real, endpoint: async () => `unix:${await freshPath()}` },
+    { driver: 'node', transport: 'tls1.3', name: 'node tls1.3', network: real, endpoint: secure4, ...tls },
+  ]
+}

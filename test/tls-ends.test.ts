@@ -1,0 +1,173 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { CARRIERS, pair, Peer, VERSIONS } from './tls-peers.js'
+import type { StreamHandle } from '#src/driver.js'
+import { memoryPair } from '#src/drivers/memory.js'
+
+const matrix = VERSIONS.flatMap((version) => CARRIERS.map((portable) => ({ version, portable, name: `${version}${portable ? ', portable' : ''}` })))
+
+/** A handle that cuts what is written to it after so many more bytes, and can then end or reset below. */
+function cutting(below: StreamHandle): { handle: StreamHandle; left: number; written: number } {
+  const control = { left: Number.POSITIVE_INFINITY, written: 0, handle: undefined as unknown as StreamHandle }
+  const take = (data: Uint8Array): number => {
+    const pass = data.subarray(0, control.left)
+    const taken = pass.length === 0 ? 0 : below.write(pass)
+    control.left -= taken
+    control.written += taken
+    return taken < pass.length ? taken : data.length
+  }
+  control.handle = {
+    local: below.local,
+    remote: below.remote,
+    get unsent() {
+      return below.unsent
+    },
+    attach: (events) => below.attach(events),
+    read: (limit) => below.read(limit),
+    readInto: (into) => below.readInto(into),
+    write: take,
+    writev(data) {
+      let total = 0
+      for (const piece of data) {
+        const taken = take(piece)
+        total += taken
+        if (taken < piece.length) break
+      }
+      return total
+    },
+    shutdown: (done) => below.shutdown(done),
+    destroy: (reset) => below.destroy(reset),
+    mayLose: () => below.mayLose(),
+    ref: () => below.ref(),
+    unref: () => below.unref(),
+  }
+  return control
+}
+
+for (const { version, portable, name } of matrix) {
+  test(`data, then close_notify: data, then a clean end, both ways (${name}; N31)`, async () => {
+    const { client, server } = await pair({ version, portable })
+    await client.write('question')
+    await client.end()
+    assert.equal((await server.readAll()).toString(), 'question')
+    assert.equal(await server.read(), null, 'and again')
+    await server.write('answer')
+    await server.end()
+    assert.equal((await client.readAll()).toString(), 'answer')
+    client.destroy()
+    server.destroy()
+  })
+
+  for (const from of ['client', 'server'] as const) {
+    for (const [cut, code] of [
+      ['FIN', 'TLS_TRUNCATED'],
+      ['FIN inside a record', 'TLS_TRUNCATED'],
+      ['RST', 'ECONNRESET'],
+      ['RST inside a record', 'ECONNRESET'],
+    ] as const) {
+      test(`${cut} from the ${from} without close_notify is ${code}, after the data (${name}; X2, F17)`, async () => {
+        const plain = memoryPair()
+        const at = from === 'client' ? 0 : 1
+        const control = cutting(plain[at])
+        const below: [StreamHandle, StreamHandle] = at === 0 ? [control.handle, plain[1]] : [plain[0], control.handle]
+        const both = await pair({ version, portable, below })
+        const [sender, receiver] = from === 'client' ? [both.client, both.server] : [both.server, both.client]
+        await sender.write('all there')
+        await sender.flush()
+        if (cut.endsWith('record')) {
+          control.left = 20
+          await sender.write('x'.repeat(1_000))
+        }
+        if (cut.startsWith('FIN')) plain[at].shutdown(() => {})
+        else plain[at].destroy(true)
+        await assert.rejects(receiver.readAll(), (error: Error & { code: string; received: Buffer }) => {
+          assert.equal(error.code, code)
+          assert.equal(error.received.toString(), 'all there')
+          return true
+        })
+        sender.destroy()
+        receiver.destroy()
+      })
+    }
+
+    test(`a FIN without close_notify from the ${from} is an end where truncation is allowed (${name}; N38)`, async () => {
+      const { client, server, below } = await pair({ version, portable, client: { allowTruncation: true }, server: { ...(await certificate()), allowTruncation: true } })
+      const [sender, receiver, plain] = from === 'client' ? [client, server, below[0]] : [server, client, below[1]]
+      await sender.write('all there')
+      await sender.flush()
+      plain.shutdown(() => {})
+      assert.equal((await receiver.readAll()).toString(), 'all there')
+      sender.destroy()
+      receiver.destroy()
+    })
+  }
+
+  test(`4 MiB each way at once arrive whole (${name}; T32)`, async () => {
+    const { client, server } = await pair({ version, portable, below: memoryPair({ capacity: 10_000 }) })
+    const data = Buffer.alloc(4 << 20)
+    for (let i = 0; i < data.length; i++) data[i] = (i * 31 + (i >> 8)) & 0xff
+    const one = async (peer: Peer) => {
+      await peer.write(data)
+      await peer.end()
+    }
+    const [fromClient, fromServer] = await Promise.all([server.readAll(), client.readAll(), one(client), one(server)])
+    assert.ok(data.equals(fromClient))
+    assert.ok(data.equals(fromServer))
+    client.destroy()
+    server.destroy()
+  })
+}
+
+async function certificate(): Promise<{ cert: string; key: string }> {
+  const { world } = await import('./tls-peers.js')
+  const { server } = await world()
+  return { cert: server.cert, key: server.key }
+}
+
+test('TLS in TLS in TLS carries bytes and ends (N37)', async () => {
+  const outer = await pair()
+  const middle = await pair({ below: [outer.client.handle, outer.server.handle] })
+  const { client, server } = await pair({ below: [middle.client.handle, middle.server.handle] })
+  const data = Buffer.alloc(300_000, 'abcdefg')
+  const reading = server.readAll()
+  await client.write(data)
+  await client.end()
+  assert.ok(data.equals(await reading))
+  await server.write('back')
+  await server.end()
+  assert.equal((await client.readAll()).toString(), 'back')
+  client.destroy()
+  server.destroy()
+})
+
+test('a limit and memory of the reader are respected', async () => {
+  const { client, server } = await pair()
+  await client.write('0123456789')
+  const first = await server.read(4)
+  assert.equal(Buffer.from(first as Uint8Array).toString(), '0123')
+  const into = new Uint8Array(3)
+  assert.equal(server.handle.readInto(into), 3)
+  assert.equal(Buffer.from(into).toString(), '456')
+  assert.equal(server.handle.readInto(new Uint8Array(16)), 3)
+  assert.equal(server.handle.readInto(new Uint8Array(16)), undefined)
+  await client.write('ab')
+  assert.equal(server.handle.readInto(into), 2)
+  assert.equal((first as Uint8Array).buffer.byteLength, 4, 'a small read pins no slab')
+  client.destroy()
+  server.destroy()
+})
+
+test('a failed write below breaks writing; what the peer sent before stays readable (N35)', async () => {
+  const { client, server, below } = await pair()
+  await server.write('last words')
+  below[1].destroy(true)
+  await assert.rejects(async () => {
+    for (;;) await client.write('x'.repeat(1_000))
+  })
+  await assert.rejects(client.readAll(), (error: Error & { code: string; received: Buffer }) => {
+    assert.equal(error.received.toString(), 'last words')
+    return true
+  })
+  client.destroy()
+  server.destroy()
+})
