@@ -5,6 +5,7 @@
  * makes its clients wait in the backlog instead of holding connections that it does not serve.
  */
 
+import { setMaxListeners } from 'node:events'
 import { type Address, endpointOf, formatAddress, formatEndpoint, isUnixEndpoint, type ParsedEndpoint } from './address.js'
 import { Connection, type Origin } from './connection.js'
 import { arm, shouldYield, turn } from './deadline.js'
@@ -181,6 +182,8 @@ export class Listener {
     this.closed = new Promise((resolve) => {
       this.#settle = resolve
     })
+    // As many as there are handshakes.
+    setMaxListeners(0, this.#handshakes.signal)
     origin.owner.add(this)
     handle.pause()
     handle.attach({ acceptable: () => this.#pump() })
@@ -247,7 +250,8 @@ export class Listener {
    * that cannot be used, and then the old ones stay.
    */
   reloadTls(o: ServerTlsOptions): void {
-    if (this.#origin.tls === undefined) throw new TlsError('NEEDS_CERTIFICATE', `${this.endpoint} does not speak TLS`, this.#facts('reloadTls'))
+    if (this.#origin.tls === undefined)
+      throw new TlsError('NEEDS_CERTIFICATE', `${this.endpoint} does not speak TLS`, this.#facts('reloadTls'))
     this.#origin.tls.reload(o)
   }
 
@@ -289,7 +293,8 @@ export class Listener {
 
   /** As `close`: a listener has nothing to flush. */
   abort(reason?: unknown): void {
-    const error = reason instanceof SocketError ? reason : new Closed('ABORTED', CODES.Closed.ABORTED, { ...this.#facts('abort'), cause: reason })
+    const error =
+      reason instanceof SocketError ? reason : new Closed('ABORTED', CODES.Closed.ABORTED, { ...this.#facts('abort'), cause: reason })
     this.#end(error, error)
   }
 
@@ -338,7 +343,16 @@ export class Listener {
       const { clock, trace } = this.owner.shared
       const report: CloseReport = Object.freeze({ clean: reason === undefined, unsent: 0, ...(reason && { reason }) })
       const duration = clock.now() - this.#openedAt
-      const event = { type: 'close', kind: 'listener', at: clock.wall(), id: this.id, report, bytesRead: 0, bytesWritten: 0, duration } as const
+      const event = {
+        type: 'close',
+        kind: 'listener',
+        at: clock.wall(),
+        id: this.id,
+        report,
+        bytesRead: 0,
+        bytesWritten: 0,
+        duration,
+      } as const
       if (trace.wants('close')) trace.emit(event)
       this.owner.remove(this)
       this.#settle(report)
@@ -484,7 +498,15 @@ export class Listener {
     raw.destroy(true)
     if (!trace.wants('refused')) return
     const remote = raw.remote && formatAddress(raw.remote)
-    trace.emit({ type: 'refused', at: clock.wall(), id: this.id, reason, count: 1, estimated: false, ...(remote !== undefined && { remote }) })
+    trace.emit({
+      type: 'refused',
+      at: clock.wall(),
+      id: this.id,
+      reason,
+      count: 1,
+      estimated: false,
+      ...(remote !== undefined && { remote }),
+    })
   }
 
   #connection(handle: StreamHandle, more: { security?: TlsInfo; heir?: Heir }): Connection | undefined {
@@ -550,7 +572,16 @@ export class Listener {
     if (!trace.wants('close')) return
     const reason = this.#refusal === undefined ? failure : again(this.#refusal, { remote: failure.remote ?? '' })
     const report: CloseReport = Object.freeze({ clean: false, unsent: 0, reason })
-    trace.emit({ type: 'close', kind: 'connection', at: clock.wall(), id, report, bytesRead: 0, bytesWritten: 0, duration: clock.now() - openedAt })
+    trace.emit({
+      type: 'close',
+      kind: 'connection',
+      at: clock.wall(),
+      id,
+      report,
+      bytesRead: 0,
+      bytesWritten: 0,
+      duration: clock.now() - openedAt,
+    })
   }
 
   #report(id: number, error: unknown): void {

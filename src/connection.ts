@@ -360,7 +360,7 @@ export class Connection {
       let stop: (() => void) | undefined
       const give = (error: unknown) => {
         // The stream has ended in order, and only lingers so that nothing of it is lost: no longer than this.
-        if (this.#report !== undefined) return this.#release(true)
+        if (this.#report !== undefined) return this.#release(false)
         this.#closing ??= this.closed
         this.#refuse(new Closed('CLOSED', CODES.Closed.CLOSED, this.#facts('close')))
         this.#finish({ clean: false, unsent: this.#out.drop(), reason: broken(error, this.#facts('close')) }, true)
@@ -579,7 +579,9 @@ export class Connection {
    * @throws `Busy` under a pending read, `TlsError/PLAINTEXT_BUFFERED` if any plain text was received and not read (the
    * connection is aborted), and what a handshake fails with
    */
-  async startTls(o: TlsOptions & Wait & { role?: 'client' | 'server' | undefined; reply?: Bytes | string | undefined } = {}): Promise<Connection> {
+  async startTls(
+    o: TlsOptions & Wait & { role?: 'client' | 'server' | undefined; reply?: Bytes | string | undefined } = {},
+  ): Promise<Connection> {
     const { reply, role = this.#origin.role === 'accepted' ? 'server' : 'client', timeout, deadline, signal, ...settings } = o
     const { clock, limits } = this.#owner.shared
     const facts: ErrorFacts = { ...this.#facts('startTls'), phase: 'tls' }

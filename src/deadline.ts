@@ -1,7 +1,7 @@
 /** Deadlines and the clock: the one place that arms timers. */
 
 import type { Clock } from './driver.js'
-import { Cancelled, CODES, DeadlineError, type ErrorFacts, invalidType, outOfRange, type SocketError } from './errors.js'
+import { Cancelled, CODES, DeadlineError, type ErrorFacts, invalidType, outOfRange, refuseUnknown, type SocketError } from './errors.js'
 import type { Wait } from './stream.js'
 
 /** Node fires a longer timer at once; we wait in steps. */
@@ -204,15 +204,24 @@ export function deadlineError(facts: ErrorFacts): SocketError {
   return new DeadlineError('DEADLINE', `${CODES.DeadlineError.DEADLINE}: ${facts.op ?? 'operation'}`, facts)
 }
 
+/** Options of `Wait`, and those that single verbs add to it. */
+const WAIT_KEYS: ReadonlySet<string> = new Set(['timeout', 'deadline', 'signal', 'limit', 'encoding', 'fatal', 'lastUnterminated'])
+
 /**
  * Watches what may end a wait early. Throws at once if it has ended already (a signal first, then a deadline); otherwise
  * calls `fail` at most once, unless disarmed before.
  *
  * @returns what disarms it, or undefined when there is nothing to watch
  */
-export function arm(wait: Wait | undefined, clock: Clock, facts: () => ErrorFacts, fail: (error: SocketError) => void): (() => void) | undefined {
+export function arm(
+  wait: Wait | undefined,
+  clock: Clock,
+  facts: () => ErrorFacts,
+  fail: (error: SocketError) => void,
+): (() => void) | undefined {
   if (wait === undefined || wait === null) return undefined
   if (typeof wait !== 'object') throw invalidType('options', 'an object', wait)
+  for (const key in wait) if (!WAIT_KEYS.has(key)) refuseUnknown(wait, WAIT_KEYS, facts().op ?? 'operation')
   const { signal, deadline } = wait
   if (signal !== undefined && signal !== null && !(signal instanceof AbortSignal)) throw invalidType('signal', 'an AbortSignal', signal)
   const relative = wait.timeout === undefined ? Number.POSITIVE_INFINITY : momentOf({ timeout: wait.timeout }, clock)
@@ -251,7 +260,13 @@ export function arm(wait: Wait | undefined, clock: Clock, facts: () => ErrorFact
 }
 
 /** `promise`, or the error of `wait` if that ends first; what `promise` gives later goes to `late`. */
-export function within<T>(promise: Promise<T>, wait: Wait | undefined, clock: Clock, facts: () => ErrorFacts, late?: (value: T) => void): Promise<T> {
+export function within<T>(
+  promise: Promise<T>,
+  wait: Wait | undefined,
+  clock: Clock,
+  facts: () => ErrorFacts,
+  late?: (value: T) => void,
+): Promise<T> {
   return new Promise((resolve, reject) => {
     let over = false
     let disarm: (() => void) | undefined

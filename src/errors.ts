@@ -357,5 +357,8 @@ function sentence(table: Record<string, string>, code: string, error: unknown): 
 export function again(first: SocketError, facts: ErrorFacts): SocketError {
   const Class = first.constructor as new (code: string, message: string, facts: ErrorFacts) => SocketError
   const { op: _op, phase, ...kept } = first
-  return new Class(first.code, first.message, { ...(phase && { phase }), ...kept, ...facts, cause: first.cause instanceof SocketError ? first.cause : first })
+  // A repetition of a repetition has the first one as its cause, not a chain that grows with every call.
+  const { cause } = first
+  const origin = cause instanceof SocketError && cause.name === first.name && cause.code === first.code ? cause : first
+  return new Class(first.code, first.message, { ...(phase && { phase }), ...kept, ...facts, cause: origin })
 }

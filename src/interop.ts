@@ -20,7 +20,8 @@ export function handleOfStream(stream: Duplex): StreamHandle {
     throw invalidType('stream', 'paused, as what flows to its listeners would be lost', stream)
   }
   if (stream instanceof Socket && stream.connecting) throw invalidType('stream', 'connected', stream)
-  if (stream.readableObjectMode || stream.readableEncoding !== null) throw invalidType('stream', 'one of bytes, without an encoding', stream)
+  if (stream.readableObjectMode || stream.readableEncoding !== null)
+    throw invalidType('stream', 'one of bytes, without an encoding', stream)
   return stream instanceof Socket ? handleOf(stream) : new DuplexHandle(stream)
 }
 
@@ -41,9 +42,9 @@ class ConnectionDuplex extends Duplex {
     this.#connection = connection
     this.#claim = connection.claim('toNode')
     void connection.closed.then((report) => {
-      // A read under way is told, in order, what is still to be given; both directions ended is for Node to notice.
-      if (this.#pumping || this.#ended || this.destroyed) return
-      this.destroy(report.clean ? undefined : report.reason)
+      // A read under way is told, in order, what is still to be given; that both directions ended is for Node to notice.
+      if (this.#pumping || (this.#ended && this.writableEnded) || this.destroyed) return
+      this.destroy(failureOf(report.reason))
     })
   }
 
@@ -204,9 +205,7 @@ class ConnectionDuplex extends Duplex {
       }
       this.#pumping = false
     } catch (error) {
-      // Closed by its owner is how a socket is destroyed, which is no failure.
-      const orderly = error instanceof Closed && error.code === 'CLOSED'
-      this.destroy(orderly ? undefined : (error as Error))
+      this.destroy(failureOf(error))
     }
   }
 
@@ -240,6 +239,11 @@ class ConnectionDuplex extends Duplex {
     else this.#connection.abort(error)
     done(error)
   }
+}
+
+/** Closed or aborted on this side is how a socket is destroyed: no failure, and no `error` event that somebody must listen to. */
+function failureOf(error: unknown): Error | undefined {
+  return error instanceof Closed ? undefined : (error as Error | undefined)
 }
 
 function familyOf(family: 'ipv4' | 'ipv6' | 'unix' | undefined): string | undefined {

@@ -8,10 +8,10 @@ import { Connection } from './connection.js'
 import { systemClock } from './deadline.js'
 import type { Clock, DialSettings, Driver, KeepAlive, ListenerHandle, ListenSettings } from './driver.js'
 import { node } from './drivers/node.js'
-import { AddressError, type ErrorFacts, invalidType, OptionError, outOfRange, refuseUnknown, show, SystemFailure, systemFailure } from './errors.js'
+import { AddressError, again, type ErrorFacts, invalidType, OptionError, outOfRange, refuseUnknown, show, SystemFailure, systemFailure } from './errors.js'
 import { Budget, defaultOwner, type EndReport, Owner, setDefaultOwner } from './owner.js'
 import { enforce, type Policy, type PolicyFunction, toPolicy } from './policy.js'
-import { type Resolver, resolveEndpoint, systemResolver } from './resolve.js'
+import { cachingResolver, type Resolver, resolveEndpoint, systemResolver } from './resolve.js'
 import { type Handler, SERVE_OPTIONS, type ServeOptions, Server } from './server.js'
 import { type Defaults, LIMITS, type Limits, type Wait } from './stream.js'
 import { secure } from './tls.js'
@@ -67,6 +67,7 @@ export interface ListenOptions extends Wait, TcpOptions {
 
 export interface NetworkOptions {
   driver?: Driver | undefined
+  /** Default: the system's, with answers kept for `limits.nameCache`. */
   resolver?: Resolver | undefined
   clock?: Clock | undefined
   /** Asked at every connect, listen and accept. Default: everything is allowed. */
@@ -105,9 +106,9 @@ export class Network extends Owner {
     const limits = limitsOf(o.limits)
     super(o.name ?? 'network', { clock: o.clock ?? systemClock, trace: new Trace(), limits, budget: new Budget(limits.total) })
     this.driver = o.driver ?? chosenDriver()
-    this.resolver = o.resolver ?? systemResolver
+    this.resolver = o.resolver ?? cachingResolver(systemResolver, this.shared.clock, limits.nameCache)
     this.#policy = o.policy === undefined ? undefined : toPolicy(o.policy)
-    this.#defaults = o.defaults ?? {}
+    this.#defaults = defaultsOf({}, o.defaults, 'Network')
   }
 
   get clock(): Clock {
@@ -131,6 +132,7 @@ export class Network extends Owner {
     refuseUnknown(o, CONNECT_OPTIONS, 'connect')
     const endpoint = streamEndpoint(to, 'connect')
     const facts: ErrorFacts = { op: 'connect', endpoint: formatEndpoint(endpoint) }
+    const defaults = defaultsOf(this.#defaults, o.defaults, 'connect')
     const { clock, limits } = this.shared
     const left = spanning(o, clock, limits.connect)
     const tls = isTls(endpoint) ? prepareClient({ handshakeTimeout: limits.handshake, ...o.tls }, { host: hostOf(endpoint), endpoint: formatEndpoint(endpoint) }) : plain(o.tls, facts)
@@ -151,7 +153,7 @@ export class Network extends Owner {
       role: 'dialled' as const,
       driver: this.driver.name,
       endpoint: formatEndpoint(endpoint),
-      defaults: { ...this.#defaults, ...o.defaults },
+      defaults,
     }
     if (tls === undefined) return new Connection(handle, origin)
     const secured = await secure(handle, tls, { clock, wait: left(), facts })
@@ -185,6 +187,7 @@ export class Network extends Owner {
     refuseUnknown(o, LISTEN_OPTIONS, 'listen')
     const endpoint = streamEndpoint(at, 'listen')
     const facts: ErrorFacts = { op: 'listen', endpoint: formatEndpoint(endpoint), phase: 'listen' }
+    const defaults = defaultsOf(this.#defaults, o.defaults, 'listen')
     const tls = isTls(endpoint) ? listenerTls({ handshakeTimeout: this.limits.handshake, ...o.tls }) : plain(o.tls, facts)
     const handle = await this.#bind(endpoint, o, facts)
     const policy = this.#policy
@@ -192,7 +195,7 @@ export class Network extends Owner {
       owner: o.owner ?? this,
       driver: this.driver.name,
       endpoint: reachableEndpoint(endpoint, handle.local),
-      defaults: { ...this.#defaults, ...o.defaults },
+      defaults,
       tls,
       policy: policy && ((remote: Address) => enforce(policy, { direction: 'accept', endpoint, address: remote }, { ...facts, op: 'accept' })),
     })
@@ -272,6 +275,21 @@ function chosenDriver(): Driver {
   throw new SystemFailure('UNSUPPORTED', `FAIRLEAD_DRIVER is ${show(name)}, and this version has the driver "node" alone`)
 }
 
+/** Limits that are counts, of which none would leave a stream that cannot move. */
+const SIZES: ReadonlySet<string> = new Set(['line', 'frame', 'receive', 'total', 'connections', 'handshakes'])
+
+/** Times of the connections, checked, those of `given` before those of the network. */
+function defaultsOf(network: Defaults, given: Defaults | undefined, op: string): Defaults {
+  if (given === undefined) return network
+  refuseUnknown(given, ['read', 'write', 'idle'], `${op} defaults`)
+  for (const [name, value] of Object.entries(given)) {
+    if (value === undefined) continue
+    if (typeof value !== 'number') throw invalidType(`defaults.${name}`, 'a number of milliseconds', value)
+    if (!(value > 0)) throw outOfRange(`defaults.${name}`, 'milliseconds, more than 0', value)
+  }
+  return { ...network, ...given }
+}
+
 function limitsOf(given: Partial<Limits> | undefined): Readonly<Limits> {
   if (given === undefined) return LIMITS
   refuseUnknown(given, Object.keys(LIMITS), 'limits')
@@ -279,16 +297,27 @@ function limitsOf(given: Partial<Limits> | undefined): Readonly<Limits> {
   for (const [name, value] of Object.entries(given)) {
     if (value === undefined) continue
     if (typeof value !== 'number') throw invalidType(`limits.${name}`, 'a number', value)
-    if (Number.isNaN(value) || value < 0) throw outOfRange(`limits.${name}`, 'not negative', value)
+    const least = SIZES.has(name) ? 1 : 0
+    if (!(value >= least) || (SIZES.has(name) && !Number.isInteger(value) && value !== Number.POSITIVE_INFINITY)) {
+      throw outOfRange(`limits.${name}`, least === 1 ? 'a whole number of at least 1' : 'not negative', value)
+    }
     limits[name as keyof Limits] = value
   }
   return Object.freeze(limits)
 }
 
 function streamEndpoint(endpoint: Endpoint, op: string): ParsedEndpoint {
-  const parsed = parseEndpoint(endpoint)
+  const parsed = parsedFor(endpoint, op)
   if (['tcp', 'tls', 'unix', 'tls+unix'].includes(parsed.transport)) return parsed
   throw new SystemFailure('UNSUPPORTED', `${op} takes tcp:, tls:, unix: and tls+unix: endpoints, got ${show(formatEndpoint(parsed))}`, { op })
+}
+
+function parsedFor(endpoint: Endpoint, op: string): ParsedEndpoint {
+  try {
+    return parseEndpoint(endpoint)
+  } catch (error) {
+    throw error instanceof AddressError ? again(error, { op }) : error
+  }
 }
 
 function isTls(endpoint: ParsedEndpoint): boolean {

@@ -141,20 +141,10 @@ export class Outbound {
   #hand(pieces: Uint8Array[]): number {
     let taken = 0
     while (pieces.length > 0) {
-      const first = pieces[0] as Uint8Array
-      let count = pieces.length === 1 ? this.#handle.write(first) : this.#handle.writev(pieces)
+      const count = pieces.length === 1 ? this.#handle.write(pieces[0] as Uint8Array) : this.#handle.writev(pieces)
       if (count === 0) break
       taken += count
-      while (count > 0) {
-        const piece = pieces[0] as Uint8Array
-        if (count >= piece.length) {
-          pieces.shift()
-          count -= piece.length
-        } else {
-          pieces[0] = piece.subarray(count)
-          count = 0
-        }
-      }
+      consume(pieces, count)
     }
     if (taken > 0) {
       this.#level()
@@ -311,7 +301,13 @@ export class Outbound {
     }
   }
 
-  #job(op: string, kind: Job['kind'], pieces: Uint8Array[], total: number, o: Wait | undefined): { entry: Job; promise: Promise<void>; failed?: unknown } {
+  #job(
+    op: string,
+    kind: Job['kind'],
+    pieces: Uint8Array[],
+    total: number,
+    o: Wait | undefined,
+  ): { entry: Job; promise: Promise<void>; failed?: unknown } {
     let resolve!: (value: never) => void
     let reject!: (error: unknown) => void
     const promise = new Promise<void>((yes, no) => {
@@ -407,6 +403,23 @@ export class Outbound {
 }
 
 function ignore(): void {}
+
+/** Removes the first `count` bytes; all whole pieces at once, as there may be very many. */
+function consume(pieces: Uint8Array[], count: number): void {
+  let left = count
+  let whole = 0
+  while (left > 0) {
+    const piece = pieces[whole] as Uint8Array
+    if (left < piece.length) {
+      pieces[whole] = piece.subarray(left)
+      break
+    }
+    left -= piece.length
+    whole++
+  }
+  if (whole === pieces.length) pieces.length = 0
+  else if (whole > 0) pieces.splice(0, whole)
+}
 
 /** Marks a rejection as seen: the next operation and `closed` repeat it, so nobody need watch this promise. */
 export function handled<T>(promise: Promise<T>): Promise<T> {

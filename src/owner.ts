@@ -114,7 +114,8 @@ export class Owner {
       for (const socket of live) socket.abort(this.#controller.signal.reason)
       aborted = live.length
     } else {
-      const reports = await Promise.all(live.map((socket) => socket.close({ timeout: o.within })))
+      const timeout = o.within ?? this.shared.limits.lingerTime
+      const reports = await Promise.all(live.map((socket) => socket.close({ timeout })))
       aborted = reports.filter((report) => !report.clean && isOurDoing(report.reason)).length
     }
     if (this.#sockets.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve))

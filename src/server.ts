@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import type { Listener, Taker } from './accept.js'
 import { type Address, type Endpoint, formatAddress, ipBytes, parseEndpoint } from './address.js'
 import type { Connection } from './connection.js'
-import { Broken, Closed, CODES, Denied, invalidType, outOfRange, refuseUnknown, SocketError } from './errors.js'
+import { Broken, Cancelled, Closed, CODES, Denied, invalidType, outOfRange, refuseUnknown, SocketError } from './errors.js'
 import type { ListenOptions, Network } from './network.js'
 import { type EndReport, type Owned, Owner } from './owner.js'
 import type { CloseReport } from './stream.js'
@@ -264,7 +264,11 @@ export class Server extends Owner {
       const secured = all.some(isTls)
       for (const endpoint of all) {
         // Settings for TLS go to the endpoints that want them; without any such endpoint `listen` says what is wrong.
-        const listener = await network.listen(endpoint, { ...listening, ...((isTls(endpoint) || !secured) && tls && { tls }), owner: server })
+        const listener = await network.listen(endpoint, {
+          ...listening,
+          ...((isTls(endpoint) || !secured) && tls && { tls }),
+          owner: server,
+        })
         server.#listeners.push(listener)
       }
     } catch (error) {
@@ -374,7 +378,8 @@ export class Server extends Owner {
     if (this.#stopLook !== undefined) return false
     const { clock, trace } = this.shared
     this.#exhausted++
-    if (trace.wants('refused')) trace.emit({ type: 'refused', at: clock.wall(), id: this.id, reason: 'descriptors', count: 0, estimated: true })
+    if (trace.wants('refused'))
+      trace.emit({ type: 'refused', at: clock.wall(), id: this.id, reason: 'descriptors', count: 0, estimated: true })
     const look = () => {
       this.#stopLook = undefined
       this.#descriptors.measure(this.#sessions.size)
@@ -399,26 +404,36 @@ export class Server extends Owner {
     this.#peak = Math.max(this.#peak, this.#sessions.size)
     this.#limitTime(session)
     this.#sweepLater()
-    void this.#run(session)
+    // It begins when accepting is done with its connection.
+    queueMicrotask(() => void this.#run(session))
     this.#alarm()
   }
 
   async #run(session: Session): Promise<void> {
+    let failure: { error: unknown } | undefined
     try {
-      await null
       await this.#handler(session.connection, session)
-      session.done = true
-      // What was moved to another owner is no longer ours to close.
-      if (session.connection.owner === this) await session.connection.close()
     } catch (error) {
-      session.done = true
-      if (!isItsOwnEnd(error, session.connection)) {
-        this.#handlerErrors++
-        this.#report(session.connection.id, 'handler', error)
-      }
-      if (session.connection.owner === this) session.connection.abort(failed(error))
+      if (!this.#isObedience(error)) failure = { error }
+    }
+    session.done = true
+    const { connection } = session
+    if (failure !== undefined && !isItsOwnEnd(failure.error, connection)) {
+      this.#handlerErrors++
+      this.#report(connection.id, 'handler', failure.error)
+    }
+    // What was moved to another owner is no longer ours to end.
+    if (connection.owner === this) {
+      if (failure === undefined) await connection.close()
+      else connection.abort(failed(failure.error))
     }
     this.#settleLater(session)
+  }
+
+  /** Whether a handler gave up because it was told to: it gave its signal to what it waited for. */
+  #isObedience(error: unknown): boolean {
+    if (this.#draining === undefined) return false
+    return error === this.#draining || (error instanceof Cancelled && error.cause === this.#draining)
   }
 
   #report(id: number, op: string, error: unknown): void {
@@ -560,7 +575,8 @@ export class Server extends Owner {
 
   /** Stops listening and aborts every connection. */
   abort(reason?: unknown): void {
-    this.#abortReason ??= reason instanceof SocketError ? reason : new Closed('ABORTED', CODES.Closed.ABORTED, { op: 'abort', cause: reason })
+    this.#abortReason ??=
+      reason instanceof SocketError ? reason : new Closed('ABORTED', CODES.Closed.ABORTED, { op: 'abort', cause: reason })
     void this.#begin()
     this.#cutOff()
   }
@@ -721,7 +737,8 @@ function limitsOf(given: Partial<ServerLimits> | undefined, parent: Owner): Serv
 
 function count(value: unknown, name: string): number {
   if (typeof value !== 'number') throw invalidType(name, 'a whole number or Infinity', value)
-  if (value < 0 || !(Number.isInteger(value) || value === Number.POSITIVE_INFINITY)) throw outOfRange(name, 'a whole number, not negative, or Infinity', value)
+  if (value < 0 || !(Number.isInteger(value) || value === Number.POSITIVE_INFINITY))
+    throw outOfRange(name, 'a whole number, not negative, or Infinity', value)
   return value
 }
 

@@ -43,6 +43,15 @@ export const PIECE: number = 64 * 1024
 /** Where OpenSSL puts what it decrypts, one record of at most 16 KiB at a time; copied out before anything else happens. */
 export const PLAIN_SLAB: Uint8Array = new Uint8Array(64 * 1024)
 
+/** A copy of what is in the slab, as memory of its own; large ones are not filled with zeroes first. */
+export function copyPlain(start: number, end: number): Uint8Array {
+  const size = end - start
+  if (size < 1_024) return PLAIN_SLAB.slice(start, end)
+  const copy = new Uint8Array(Buffer.allocUnsafeSlow(size).buffer)
+  copy.set(size === PLAIN_SLAB.length ? PLAIN_SLAB : PLAIN_SLAB.subarray(start, end))
+  return copy
+}
+
 export function engineOf(socket: TLSSocket): Engine {
   return (socket as unknown as { _handle: Engine })._handle
 }

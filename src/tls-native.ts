@@ -4,12 +4,12 @@
  */
 
 import type { EventEmitter } from 'node:events'
-import { readSync } from 'node:fs'
-import { Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import type { Address } from './address.js'
 import type { StreamEvents, StreamHandle } from './driver.js'
-import { type Engine, engineOf, gather, newRequest, PIECE, PLAIN_SLAB } from './tls-engine.js'
+import { copyPlain, type Engine, engineOf, gather, newRequest, PIECE, PLAIN_SLAB } from './tls-engine.js'
+import { lastWord } from './tls-socket.js'
 import { engineFailure } from './verdict.js'
 
 /** Decrypted bytes held for a slow reader before the socket is told to stop: more come only of what is in flight. */
@@ -36,13 +36,8 @@ export class NativeTls implements StreamHandle {
   #destroyed = false
   #shutdownDone: ((error?: unknown) => void) | undefined
 
-  /** The socket of `below`, if it can be had untouched. */
-  static over(below: StreamHandle): NativeTls | undefined {
-    const raw = below.release?.()
-    return raw instanceof Socket && (raw as { _handle?: unknown })._handle ? new NativeTls(raw, below) : undefined
-  }
-
-  private constructor(raw: Socket, below: StreamHandle) {
+  /** @param raw from `releasedSocket(below)` */
+  constructor(raw: Socket, below: StreamHandle) {
     this.#raw = raw
     this.local = below.local
     this.remote = below.remote
@@ -95,7 +90,7 @@ export class NativeTls implements StreamHandle {
     const count = given - this.#given
     this.#given = given
     if (count === 0) return false
-    this.#plain.push(PLAIN_SLAB.slice(0, count))
+    this.#plain.push(copyPlain(0, count))
     this.#held += count
     this.#events?.readable()
     if (this.#held >= HELD && !this.#stopped) {
@@ -183,7 +178,7 @@ export class NativeTls implements StreamHandle {
   }
 
   #onEnd(): void {
-    const error = this.#open ? lastWord(this.#raw) : undefined
+    const error = this.#open ? lastWord(this.#raw).error : undefined
     if (error !== undefined) return this.#fail(error)
     this.#ended = true
     this.#changed()
@@ -234,17 +229,4 @@ export class NativeTls implements StreamHandle {
 /** Node's own error for a socket that ends during the handshake. */
 function closedEarly(error: unknown): boolean {
   return error instanceof Error && /before secure TLS connection/.test(error.message)
-}
-
-/** libuv (before 2026) takes some resets for an end; reading once more tells. What is read here comes behind the end. */
-function lastWord(socket: Socket): unknown {
-  const { _handle: handle } = socket as unknown as { _handle?: { fd?: number } | null }
-  const fd = handle?.fd
-  if (fd === undefined || fd < 0 || process.platform === 'win32') return undefined
-  try {
-    readSync(fd, new Uint8Array(1), 0, 1, null)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return error
-  }
-  return undefined
 }

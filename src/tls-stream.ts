@@ -14,7 +14,7 @@ import type { EventEmitter } from 'node:events'
 import type { TLSSocket } from 'node:tls'
 import type { Address } from './address.js'
 import type { StreamEvents, StreamHandle } from './driver.js'
-import { type Engine, engineOf, gather, newRequest, PIECE, type Pipe, PLAIN_SLAB, type ShutdownRequest, Stub, truncated, type WriteRequest } from './tls-engine.js'
+import { copyPlain, type Engine, engineOf, gather, newRequest, PIECE, type Pipe, PLAIN_SLAB, type ShutdownRequest, Stub, truncated, type WriteRequest } from './tls-engine.js'
 import { engineFailure } from './verdict.js'
 
 const ECANCELED = -125
@@ -173,10 +173,10 @@ export class TlsStream implements StreamHandle {
       const room = Math.min(count, into.length - this.#filled)
       into.set(PLAIN_SLAB.subarray(0, room), this.#filled)
       this.#filled += room
-      if (room < count) this.#plain.push(PLAIN_SLAB.slice(room, count))
+      if (room < count) this.#plain.push(copyPlain(room, count))
       return
     }
-    this.#plain.push(PLAIN_SLAB.slice(0, count))
+    this.#plain.push(copyPlain(0, count))
   }
 
   read(limit: number): Uint8Array | null | undefined {

@@ -15,6 +15,7 @@ import { type ClientTls, canonicalSni, type ServerSettings, ServerTls } from './
 import { hasEngine } from './tls-engine.js'
 import { NativeTls } from './tls-native.js'
 import { PortableTls } from './tls-portable.js'
+import { releasedSocket, SocketHandle } from './tls-socket.js'
 import { TlsStream } from './tls-stream.js'
 import { handshakeFailure, tlsError } from './verdict.js'
 import { chainOf, judgeChain, judgeName, judgePins, opensslVerdict } from './verify.js'
@@ -162,8 +163,10 @@ export function secure(below: StreamHandle, settings: ClientTls | ServerTls, o: 
 /** The fastest way that tells what has to be told. */
 function carry(below: StreamHandle, allowTruncation: boolean, o: SecureOptions): Carrier {
   if (o.portable || !hasEngine()) return new PortableTls(below, allowTruncation)
-  const native = allowTruncation && !o.first?.length ? NativeTls.over(below) : undefined
-  return native ?? new TlsStream(below, allowTruncation)
+  const socket = releasedSocket(below)
+  if (socket === undefined) return new TlsStream(below, allowTruncation)
+  if (allowTruncation && !o.first?.length) return new NativeTls(socket, below)
+  return new TlsStream(new SocketHandle(socket, below), allowTruncation)
 }
 
 /** The settings' side of a handshake: makes the `TLSSocket` and judges the peer. One of `error` and `info` is the outcome. */

@@ -16,7 +16,18 @@ import { type BigIntStats, lstatSync, renameSync, unlinkSync } from 'node:fs'
 import { chmod, link, lstat, mkdtemp, rename, rmdir, unlink } from 'node:fs/promises'
 import type { UnixAddress } from './address.js'
 import type { Driver, ListenerHandle, ListenSettings } from './driver.js'
-import { AddressError, CODES, type CodeOf, type ErrorFacts, invalidType, OptionError, outOfRange, show, systemCode, SystemFailure } from './errors.js'
+import {
+  AddressError,
+  CODES,
+  type CodeOf,
+  type ErrorFacts,
+  invalidType,
+  OptionError,
+  outOfRange,
+  show,
+  systemCode,
+  SystemFailure,
+} from './errors.js'
 
 /** `sun_path` has 108 bytes, the last of which is a NUL. */
 const LONGEST_PATH = 107
@@ -49,7 +60,12 @@ interface Identity {
  * @throws SystemFailure/EADDRINUSE when somebody answers at the path, ENOTSOCK when it is not a socket (it is left alone),
  *   EACCES, ENOENT, …
  */
-export async function listenUnix(driver: Driver, at: UnixAddress, settings: ListenSettings, o: UnixListenOptions = {}): Promise<ListenerHandle> {
+export async function listenUnix(
+  driver: Driver,
+  at: UnixAddress,
+  settings: ListenSettings,
+  o: UnixListenOptions = {},
+): Promise<ListenerHandle> {
   const place = new Place(driver, at, settings, o)
   // A driver inside the process has names without files, and Windows has pipes instead.
   if (at.abstract || driver.name === 'memory' || process.platform === 'win32') return driver.listen(at, settings)
@@ -73,7 +89,10 @@ class Place {
     this.#unlinkStale = o.unlinkStale ?? true
     checkPath(at, this.#facts)
     if (at.abstract && o.mode !== undefined) {
-      throw new OptionError('UNSUPPORTED_OPTION', 'an abstract name has no permissions, so mode does not apply', { ...this.#facts, phase: 'option' })
+      throw new OptionError('UNSUPPORTED_OPTION', 'an abstract name has no permissions, so mode does not apply', {
+        ...this.#facts,
+        phase: 'option',
+      })
     }
   }
 
@@ -267,9 +286,11 @@ function modeOf(mode: number | undefined): number {
 function checkPath(at: UnixAddress, facts: ErrorFacts): void {
   const { path } = at
   if (path === '') throw new AddressError('BAD_PATH', 'the path of a UNIX socket to listen at is empty', facts)
-  if (!at.abstract && path.includes('\0')) throw new AddressError('BAD_PATH', `the path ${show(path)} has a NUL in it, where the system would cut it`, facts)
+  if (!at.abstract && path.includes('\0'))
+    throw new AddressError('BAD_PATH', `the path ${show(path)} has a NUL in it, where the system would cut it`, facts)
   const length = Buffer.byteLength(path)
-  if (length > LONGEST_PATH) throw new AddressError('PATH_TOO_LONG', `the path ${show(path)} has ${length} bytes, more than ${LONGEST_PATH}`, facts)
+  if (length > LONGEST_PATH)
+    throw new AddressError('PATH_TOO_LONG', `the path ${show(path)} has ${length} bytes, more than ${LONGEST_PATH}`, facts)
 }
 
 function kindOf(stat: BigIntStats): string {

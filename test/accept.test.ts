@@ -2,9 +2,19 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { connect as netConnect, type Socket } from 'node:net'
 import { test, type TestContext } from 'node:test'
-import { Closed, type Connection, DeadlineError, type Listener, Network, type NetworkOptions, SystemFailure, type TraceEvent } from 'fairlead'
+import {
+  Closed,
+  type Connection,
+  DeadlineError,
+  type Listener,
+  Network,
+  type NetworkOptions,
+  SystemFailure,
+  type TraceEvent,
+} from 'fairlead'
 import { type FaultyDriver, faulty, memory, settle, VirtualClock } from 'fairlead/testing'
 import { reachableEndpoint } from '#src/accept.js'
+import { developmentAuthority, type Issued } from '#src/authority.js'
 import { node } from '#src/drivers/node.js'
 
 interface World {
@@ -26,7 +36,8 @@ function world(t: TestContext, o: NetworkOptions = {}): World {
 }
 
 const AT = 'tcp://127.0.0.1:0'
-const typed = (Class: new (...args: never[]) => Error, code: string) => (error: Error & { code?: string }) => error instanceof Class && error.code === code
+const typed = (Class: new (...args: never[]) => Error, code: string) => (error: Error & { code?: string }) =>
+  error instanceof Class && error.code === code
 
 async function open(t: TestContext): Promise<World & { listener: Listener }> {
   const made = world(t)
@@ -69,7 +80,11 @@ test('a deadline in the past wins over a connection that is ready, and takes not
 test('an accept that times out or is cancelled leaves its place in the queue to the next', async (t) => {
   const { net, clock, listener } = await open(t)
   const controller = new AbortController()
-  const cancelled = assert.rejects(listener.accept({ signal: controller.signal }), { code: 'CANCELLED', op: 'accept', endpoint: listener.endpoint })
+  const cancelled = assert.rejects(listener.accept({ signal: controller.signal }), {
+    code: 'CANCELLED',
+    op: 'accept',
+    endpoint: listener.endpoint,
+  })
   const late = assert.rejects(listener.accept({ timeout: 50 }), typed(DeadlineError, 'DEADLINE'))
   const patient = listener.accept({ timeout: 1_000 })
   controller.abort()
@@ -310,6 +325,134 @@ test('the endpoint of a listener is what connect reaches it by', () => {
   assert.equal(reachableEndpoint(parsed('tcp', '0.0.0.0'), v4), 'tcp://127.0.0.1:7')
   assert.equal(reachableEndpoint(parsed('tcp', '::'), local), 'tcp://[::1]:7')
   assert.equal(reachableEndpoint(parsed('tls', 'localhost'), { ...v4, address: '127.0.0.1' }), 'tls://localhost:7')
+})
+
+// TLS
+
+let made: Promise<{ ca: string; issued: Issued }> | undefined
+
+/** A TLS listener inside the process, under a clock that stands still; `plain` dials without TLS, `secure` with it. */
+async function tls(t: TestContext, o: NetworkOptions = {}) {
+  made ??= developmentAuthority().then(async (authority) => ({ ca: authority.cert, issued: await authority.issue() }))
+  const { ca, issued } = await made
+  const opened = world(t, o)
+  const { cert, key } = issued
+  const listener = await opened.net.listen('tls://127.0.0.1:0', { tls: { cert, key } })
+  const plain = () => opened.net.connect(listener.endpoint.replace('tls:', 'tcp:'))
+  const secure = () => opened.net.connect(listener.endpoint, { tls: { ca }, timeout: 3_600_000 })
+  return { ...opened, listener, plain, secure, issued }
+}
+
+/** Lets handshakes go on, which take several turns of the loop, until `reached`. */
+async function until(reached: () => boolean): Promise<void> {
+  for (let turn = 0; turn < 10_000 && !reached(); turn++) await settle(1)
+  assert.ok(reached())
+}
+
+test('a TLS listener gives connections whose handshake is done, with one open, one tls and one close event (S12)', async (t) => {
+  const { listener, secure, events } = await tls(t)
+  const [server, client] = await Promise.all([listener.accept(), secure()])
+  assert.equal(server.security?.protocol, 'TLSv1.3')
+  await client.write('hello\n')
+  assert.equal(await server.readLine(), 'hello')
+  await Promise.all([server.close(), client.close()])
+  assert.deepEqual(
+    events.filter(({ id }) => id === server.id).map(({ type }) => type),
+    ['open', 'tls', 'close'],
+  )
+})
+
+test('a stalled handshake is closed at its deadline, and holds up nobody meanwhile (S9, attack 6)', async (t) => {
+  const { clock, listener, plain, secure, events } = await tls(t)
+  const stalled = await Promise.all(Array.from({ length: 100 }, plain))
+  const accepting = listener.accept()
+  await until(() => listener.stats.handshaking === 100)
+  await secure()
+  assert.equal((await accepting).state, 'open')
+  await clock.advance(9_990)
+  assert.equal(listener.stats.handshaking, 100)
+  await clock.advance(20)
+  assert.deepEqual([listener.stats.handshaking, listener.stats.handshakeFailures, listener.stats.accepted], [0, 100, 1])
+  for (const client of stalled) assert.equal(await client.read().catch(() => null), null)
+  const errors = ofType(events, 'error')
+  assert.deepEqual(
+    [errors.length, ...new Set(errors.map(({ op, error }) => `${op} ${(error as DeadlineError).code}`))],
+    [100, 'accept DEADLINE'],
+  )
+})
+
+test('garbage, and a client that vanishes in mid-handshake, cost an error event and one open and close each (S9, S12)', async (t) => {
+  const { listener, plain, secure, events } = await tls(t)
+  const accepting = listener.accept()
+  await (await plain()).write('GET / HTTP/1.1\r\n\r\n')
+  ;(await plain()).abort()
+  await (await plain()).close()
+  await until(() => listener.stats.handshakeFailures === 3)
+  const errors = ofType(events, 'error')
+  assert.deepEqual(
+    errors.map(({ error }) => (error as { phase: string }).phase),
+    ['tls', 'tls', 'tls'],
+  )
+  assert.ok(errors.some(({ error }) => (error as { code: string }).code === 'NOT_TLS'))
+  assert.ok(errors.every(({ error }) => (error as { remote?: string }).remote?.startsWith('127.0.0.1:')))
+  for (const { id } of errors) {
+    assert.deepEqual(
+      events.filter((event) => event.id === id).map(({ type }) => type),
+      ['open', 'error', 'close'],
+    )
+  }
+  await secure()
+  assert.equal((await accepting).state, 'open')
+})
+
+test('at most so many handshakes are in progress; the rest waits in the backlog', async (t) => {
+  const { clock, listener, plain } = await tls(t, { limits: { handshakes: 8 } })
+  const accepting = assert.rejects(listener.accept(), typed(Closed, 'CLOSED'))
+  await Promise.all(Array.from({ length: 20 }, plain))
+  await until(() => listener.stats.handshaking === 8)
+  await clock.advance(10_000)
+  await until(() => listener.stats.handshaking === 8)
+  assert.equal(listener.stats.handshakeFailures, 8)
+  await listener.close()
+  await accepting
+  await until(() => listener.stats.handshaking === 0)
+  assert.deepEqual([listener.stats.handshakeFailures, listener.stats.unserved.count], [8, 12])
+})
+
+test('nothing is taken, and no handshake begins, while nobody waits', async (t) => {
+  const { listener, plain } = await tls(t)
+  await plain()
+  await settle(10)
+  assert.equal(listener.stats.handshaking, 0)
+})
+
+test('connections whose handshake is done and that nobody takes are dropped at the close, and counted', async (t) => {
+  const { listener, secure, events } = await tls(t)
+  const accepting = listener.accept()
+  await Promise.all([secure(), secure(), secure()])
+  await accepting
+  await until(() => listener.stats.ready === 2)
+  await listener.close()
+  assert.deepEqual([listener.stats.ready, listener.stats.unserved.count], [0, 2])
+  const accepted = ofType(events, 'open').filter((event) => event.listener === listener.id)
+  const closed = ofType(events, 'close').filter(({ id }) => accepted.some((event) => event.id === id))
+  assert.deepEqual([accepted.length, closed.length], [3, 2])
+})
+
+test('new TLS settings hold from the next handshake on; settings that cannot be used change nothing', async (t) => {
+  const { net, listener, secure, issued } = await tls(t)
+  const [before] = await Promise.all([listener.accept(), secure()])
+  assert.throws(() => listener.reloadTls({ cert: issued.cert, key: 'not a key' }), { name: 'TlsError' })
+  await Promise.all([listener.accept(), secure()])
+  const other = await developmentAuthority()
+  const accepting = listener.accept()
+  const { cert, key } = await other.issue()
+  listener.reloadTls({ cert, key })
+  await assert.rejects(secure(), { name: 'TlsError' })
+  await Promise.all([accepting, net.connect(listener.endpoint, { tls: { ca: other.cert } })])
+  assert.equal(before.state, 'open')
+  const plain = await net.listen(AT)
+  assert.throws(() => plain.reloadTls({ cert, key }), { name: 'TlsError' })
 })
 
 // Over real sockets

@@ -1,14 +1,17 @@
 import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
-import { checkStreams, settle } from 'fairlead/testing'
+import { checkStreams, settle, STREAM_PROPERTIES } from 'fairlead/testing'
 import { removePaths, TRANSPORTS } from './matrix.js'
+import { skipsOn, SUBSET, SUBSET_ONLY } from './properties.js'
 
 const wanted = process.env['TRANSPORT']
 
 for (const transport of TRANSPORTS) {
   if (wanted !== undefined && transport.transport !== wanted) continue
   describe(transport.name, { concurrency: false, skip: transport.missing ?? false }, () => {
-    checkStreams(transport, { test, watchdog: Number(process.env['WATCHDOG'] ?? 60_000) })
+    const only = SUBSET_ONLY.includes(transport.transport) ? SUBSET : undefined
+    const skip = skipsOn([...new Set(STREAM_PROPERTIES.map(({ id }) => id))], transport)
+    checkStreams(transport, { test, only, skip, watchdog: Number(process.env['WATCHDOG'] ?? 60_000) })
     test(`S13 nothing is left open [${transport.name}]`, async () => {
       await transport.close()
       await settle(5)

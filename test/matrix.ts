@@ -4,7 +4,18 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { networkInterfaces, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type ConnectOptions, type ListenOptions, Network } from 'fairlead'
-import { connectionPair, memory, VirtualClock, type Capacity, type ConnectionPair, type NetworkMaker, type StreamMaker } from 'fairlead/testing'
+import {
+  connectionPair,
+  faulty,
+  memory,
+  VirtualClock,
+  type Capacity,
+  type ConnectionPair,
+  type Driver,
+  type FaultPlan,
+  type NetworkMaker,
+  type StreamMaker,
+} from 'fairlead/testing'
 import { developmentAuthority } from '#src/authority.js'
 
 export interface Transport extends StreamMaker {
@@ -15,7 +26,7 @@ export interface Transport extends StreamMaker {
   close(): Promise<void>
 }
 
-function inMemory(transport: string, capacity: Capacity): Transport {
+function inMemory(transport: string, capacity: Capacity, faults?: FaultPlan): Transport {
   return {
     driver: 'memory',
     transport,
@@ -23,7 +34,7 @@ function inMemory(transport: string, capacity: Capacity): Transport {
     unbounded: capacity === Number.POSITIVE_INFINITY,
     async pair(): Promise<ConnectionPair> {
       const clock = new VirtualClock()
-      const pair = connectionPair({ capacity, clock })
+      const pair = connectionPair({ capacity, clock, faults: [faults, faults] })
       return { a: pair.a, b: pair.b, clock, dispose: () => pair.owner.end({ abort: true }) }
     },
     async close() {},
@@ -35,19 +46,20 @@ interface Way {
   listen?(): Promise<ListenOptions>
   connect?(): Promise<ConnectOptions>
   missing?: string | undefined
+  driver?: Driver | undefined
   /** What becomes of a fresh pair before it is handed out. */
   wrap?(pair: ConnectionPair): Promise<ConnectionPair>
 }
 
 /** Pairs over one listener of one network, which are opened when first needed. */
 function overNetwork(transport: string, way: Way): Transport {
-  const network = new Network()
+  const network = new Network({ driver: way.driver })
   let listening: ReturnType<Network['listen']> | undefined
   const { missing } = way
   return {
-    driver: 'node',
+    driver: way.driver === undefined ? 'node' : 'memory',
     transport,
-    name: `node ${transport}`,
+    name: `${way.driver === undefined ? 'node' : 'memory'} ${transport}`,
     missing,
     async pair(): Promise<ConnectionPair> {
       listening ??= Promise.all([way.at(), way.listen?.()]).then(([at, o]) => network.listen(at, o))
@@ -106,6 +118,9 @@ async function inTls({ a, b }: ConnectionPair): Promise<ConnectionPair> {
   return { a: inner, b: accepted }
 }
 
+/** Reads and writes of few bytes, and many that find nothing at first. */
+const CHOPPY: FaultPlan = { slice: 300, ragged: true, stutter: 0.2, seed: 9 }
+
 const loopback4 = async () => 'tcp://127.0.0.1:0'
 const secure4 = async () => 'tls://127.0.0.1:0'
 
@@ -113,12 +128,14 @@ export const TRANSPORTS: readonly Transport[] = [
   inMemory('unbounded', Number.POSITIVE_INFINITY),
   inMemory('limited', 65_536),
   inMemory('lockstep', 'lockstep'),
+  inMemory('choppy', 4096, CHOPPY),
   overNetwork('tcp4', { at: loopback4 }),
   overNetwork('tcp6', { at: async () => 'tcp://[::1]:0', missing: hasIpv6 ? undefined : 'this machine has no IPv6 loopback address' }),
   overNetwork('unix', { at: async () => `unix:${await freshPath()}` }),
   overNetwork('tls1.3', overTls(secure4, 'TLSv1.3')),
   overNetwork('tls1.2', overTls(secure4, 'TLSv1.2')),
   overNetwork('tls over unix', overTls(async () => `tls+unix:${await freshPath()}`, 'TLSv1.3')),
+  overNetwork('choppy tls', { ...overTls(secure4, 'TLSv1.3'), driver: faulty(memory(), { ...CHOPPY, slice: 1500 }) }),
   overNetwork('tls in tls', { ...overTls(secure4, 'TLSv1.3'), wrap: inTls }),
 ]
 

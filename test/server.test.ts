@@ -4,8 +4,20 @@ import { readdirSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { test, type TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { Broken, Closed, type Connection, Denied, type Handler, Network, type NetworkOptions, Server, type ServeOptions, type TraceEvent } from 'fairlead'
+import {
+  Broken,
+  Closed,
+  type Connection,
+  type Denied,
+  type Handler,
+  Network,
+  type NetworkOptions,
+  Server,
+  type ServeOptions,
+  type TraceEvent,
+} from 'fairlead'
 import { type FaultyDriver, faulty, memory, Random, settle, VirtualClock } from 'fairlead/testing'
+import { developmentAuthority } from '#src/authority.js'
 import { node } from '#src/drivers/node.js'
 
 const AT = 'tcp://127.0.0.1:0'
@@ -153,7 +165,9 @@ test('more connections of one address than allowed are reset and counted; others
   await settle()
   assert.equal(inside.size, 4)
   assert.equal(server.stats.refused.perAddress, 2)
-  const reset = await Promise.all(greedy.map((client) => client.read({ timeout: 1 }).catch((error: { code: string }) => error.code)).concat(net.clock === undefined ? [] : []).slice(3))
+  const reset = await Promise.all(
+    greedy.map((client) => client.read({ timeout: 1 }).catch((error: { code: string }) => error.code)).slice(3),
+  )
   assert.deepEqual(reset, ['ECONNRESET', 'ECONNRESET'])
   assert.deepEqual([...new Set(ofType(events, 'refused').map(({ reason }) => reason))], ['per-address'])
   greedy[0]?.abort()
@@ -242,6 +256,30 @@ test('a second drain shortens the first', async (t) => {
   await assert.rejects(server.drain({ within: -1 }), RangeError)
   await assert.rejects(server.drain({ whithin: 1 } as never), { code: 'UNKNOWN_OPTION' })
 })
+
+for (const { name, wait } of [
+  { name: 'gave its signal to a read', wait: (connection: Connection, signal: AbortSignal) => connection.read({ signal }) },
+  {
+    name: 'throws the reason of its signal',
+    wait: async (_connection: Connection, signal: AbortSignal) => {
+      await new Promise((resolve) => signal.addEventListener('abort', resolve))
+      signal.throwIfAborted()
+    },
+  },
+]) {
+  test(`a handler that ${name} is no failure at a drain: its connection is closed in order`, async (t) => {
+    const { net, serve, events } = world(t)
+    const server = await serve(async (connection, { signal }) => {
+      await connection.write('some words')
+      await wait(connection, signal)
+    })
+    const [client] = (await dial(net, server, 1)) as [Connection]
+    await settle()
+    assert.deepEqual(await server.drain(), { finished: 1, aborted: 0, elapsed: 0 })
+    assert.equal(text(await client.readAll()), 'some words')
+    assert.deepEqual([server.stats.handlerErrors, ofType(events, 'error')], [0, []])
+  })
+}
 
 test('draining closes the listeners before any handler is told (S6)', async (t) => {
   const { net, serve, events } = world(t)
@@ -390,7 +428,7 @@ test('a half-closed connection without a byte is gone at its deadline, one that 
   const server = await serve(
     async (connection, { signal }) => {
       const first = await connection.readAll()
-      if (text(first) === 'quiet') return new Promise((resolve) => signal.addEventListener('abort', resolve))
+      if (text(first) === 'quiet') await new Promise((resolve) => signal.addEventListener('abort', resolve))
       for (let i = 0; i < 10; i++) {
         await connection.write('slowly')
         await new Promise<void>((resolve) => clock.at(clock.now() + 500, resolve))
@@ -428,6 +466,7 @@ test('a thousand clients that trickle are gone at the deadline for their first l
   const [honest] = (await dial(net, server, 1)) as [Connection]
   await honest.write('hello\n')
   assert.equal(text(await honest.readAll()), 'hello!')
+  await settle()
   assert.equal(server.stats.active, 1_000)
   await clock.advance(999)
   assert.equal(server.stats.active, 1_000)
@@ -516,7 +555,7 @@ test('after five hundred random kills every counter is back at zero, with one op
     { limits: { connections: 64, perAddress: 100_000 } },
   )
   const clients: Connection[] = []
-  for (let kill = 0; kill < 500; ) {
+  for (let kill = 0; kill < 500;) {
     if (clients.length < 100) {
       const client = await net.connect(server.endpoints[0])
       clients.push(client)
@@ -596,6 +635,70 @@ test('options and arguments are checked by name, type and range', async (t) => {
   assert.deepEqual(net.sockets(), [])
 })
 
+// TLS
+
+/** Lets handshakes go on, which take several turns of the loop, until `reached`. */
+async function until(reached: () => boolean): Promise<void> {
+  for (let turn = 0; turn < 10_000 && !reached(); turn++) await settle(1)
+  assert.ok(reached())
+}
+
+test('a plain and a TLS endpoint of one server; a handshake that fails gives back the place of its address', async (t) => {
+  const { net, clock } = world(t)
+  const authority = await developmentAuthority()
+  const { cert, key } = await authority.issue()
+  const server = await net.serve(
+    [AT, 'tls://127.0.0.1:0'],
+    { tls: { cert, key }, limits: { perAddress: 2, handshakes: 50 } },
+    async (connection) => {
+      await connection.write(connection.security ? 'secret' : 'plain')
+    },
+  )
+  const [plainly, securely] = server.endpoints as [string, string]
+  const ask = async (endpoint: string) => {
+    const tls = { ca: authority.cert }
+    await using client = await net.connect(endpoint, { timeout: 3_600_000, ...(endpoint === securely && { tls }) })
+    return text(await client.readAll())
+  }
+  assert.equal(await ask(plainly), 'plain')
+  assert.equal(await ask(securely), 'secret')
+  await settle()
+  const silent = await Promise.all(Array.from({ length: 3 }, () => net.connect(securely.replace('tls:', 'tcp:'))))
+  await until(() => server.stats.handshaking === 2 && server.stats.refused.perAddress === 1)
+  await clock.advance(10_000)
+  await until(() => server.stats.handshakeFailures === 2)
+  assert.equal(await ask(securely), 'secret')
+  for (const client of silent) client.abort()
+  await settle()
+  assert.deepEqual([server.stats.accepted, server.stats.active, server.stats.handshaking], [3, 0, 0])
+})
+
+test('a connection upgraded by its handler keeps its place, and is closed when the handler resolves', async (t) => {
+  const { net, serve, events } = world(t)
+  const authority = await developmentAuthority()
+  const { cert, key } = await authority.issue()
+  const server = await serve(
+    async (connection, { signal }) => {
+      assert.equal(await connection.readLine(), 'STARTTLS')
+      const secure = await connection.startTls({ cert, key, reply: 'go ahead\n' })
+      assert.equal(signal.aborted, false)
+      await secure.write(`hello, ${server.connections()[0] === secure}`)
+    },
+    { limits: { connections: 1 } },
+  )
+  const [client] = (await dial(net, server, 2)) as [Connection]
+  await client.write('STARTTLS\n')
+  assert.equal(await client.readLine(), 'go ahead')
+  const secure = await client.startTls({ ca: authority.cert, serverName: 'localhost' })
+  assert.deepEqual([server.stats.active, server.stats.accepted], [1, 1])
+  assert.equal(text(await secure.readAll()), 'hello, true')
+  await secure.close()
+  await until(() => server.stats.accepted === 2)
+  const opened = ofType(events, 'open').filter((event) => event.listener !== undefined)
+  const first = events.filter(({ id }) => id === opened[0]?.id).map(({ type }) => type)
+  assert.deepEqual(first, ['open', 'tls', 'close'])
+})
+
 // Over real sockets
 
 const openDescriptors = (): number => readdirSync('/proc/self/fd').length
@@ -624,39 +727,47 @@ test('a hundred servers with clients, started and stopped, leave no descriptor (
 const CROWDED = fileURLToPath(new URL('./support/crowded.js', import.meta.url))
 const onLinux = process.platform === 'linux' ? false : 'needs /proc and ulimit'
 
-test('with 64 descriptors and 200 clients a server lives, counts who was not served, and serves again at once (attack 3, S10, X8)', { skip: onLinux }, async () => {
-  const child = spawn('sh', ['-c', `ulimit -n 64; exec ${JSON.stringify(process.execPath)} ${JSON.stringify(CROWDED)}`], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  })
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
-  const next = async () => JSON.parse((await lines.next()).value as string) as Record<string, number>
-  const net = new Network({ driver: node() })
-  try {
-    const { port } = await next()
-    const endpoint = `tcp://127.0.0.1:${port}`
-    let closed = 0
-    const clients = await Promise.all(Array.from({ length: 200 }, () => net.connect(endpoint)))
-    for (const client of clients) void client.read().then(() => closed++, () => closed++)
-    const ask = () => {
-      child.stdin.write('stats\n')
-      return next()
+test(
+  'with 64 descriptors and 200 clients a server lives, counts who was not served, and serves again at once (attack 3, S10, X8)',
+  { skip: onLinux },
+  async () => {
+    const child = spawn('sh', ['-c', `ulimit -n 64; exec ${JSON.stringify(process.execPath)} ${JSON.stringify(CROWDED)}`], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+    const next = async () => JSON.parse((await lines.next()).value as string) as Record<string, number>
+    const net = new Network({ driver: node() })
+    try {
+      const { port } = await next()
+      const endpoint = `tcp://127.0.0.1:${port}`
+      let closed = 0
+      const clients = await Promise.all(Array.from({ length: 200 }, () => net.connect(endpoint)))
+      for (const client of clients)
+        void client.read().then(
+          () => closed++,
+          () => closed++,
+        )
+      const ask = () => {
+        child.stdin.write('stats\n')
+        return next()
+      }
+      let stats = await ask()
+      while ((stats['active'] as number) + (stats['unserved'] as number) + (stats['parked'] as number) < 200) stats = await ask()
+      assert.ok((stats['active'] as number) >= 8, JSON.stringify(stats))
+      assert.ok((stats['free'] as number) >= 8, `the process keeps descriptors for itself: ${JSON.stringify(stats)}`)
+      while (closed < (stats['unserved'] as number)) await settle(1)
+      assert.equal(closed, stats['unserved'], 'the count is exact')
+      const started = performance.now()
+      for (const client of clients) client.abort()
+      const later = await net.connect(endpoint)
+      await later.write('x')
+      assert.equal(text(await later.read({ timeout: 5_000 })), 'x')
+      const elapsed = performance.now() - started
+      assert.ok(elapsed < 1_000, `served again after ${elapsed} ms`)
+      assert.ok(((await ask())['cpu'] as number) < 2_000)
+    } finally {
+      child.stdin.end()
+      await net.end({ abort: true })
     }
-    let stats = await ask()
-    while ((stats['active'] as number) + (stats['unserved'] as number) + (stats['parked'] as number) < 200) stats = await ask()
-    assert.ok((stats['active'] as number) >= 8, JSON.stringify(stats))
-    assert.ok((stats['free'] as number) >= 8, `the process keeps descriptors for itself: ${JSON.stringify(stats)}`)
-    while (closed < (stats['unserved'] as number)) await settle(1)
-    assert.equal(closed, stats['unserved'], 'the count is exact')
-    const started = performance.now()
-    for (const client of clients) client.abort()
-    const later = await net.connect(endpoint)
-    await later.write('x')
-    assert.equal(text(await later.read({ timeout: 5_000 })), 'x')
-    const elapsed = performance.now() - started
-    assert.ok(elapsed < 1_000, `served again after ${elapsed} ms`)
-    assert.ok(((await ask())['cpu'] as number) < 2_000)
-  } finally {
-    child.stdin.end()
-    await net.end({ abort: true })
-  }
-})
+  },
+)

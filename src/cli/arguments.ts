@@ -1,6 +1,6 @@
 /** What may stand on the command line: a table of options, a table of commands, and the parser that reads them. */
 
-import { printable } from '../index.js'
+import { nearest, printable } from '../index.js'
 
 type Kind = 'flag' | 'text' | 'list' | 'duration' | 'count'
 type Group = 'General' | 'Time' | 'TLS' | 'TLS of the listening side' | 'Talk service' | 'Connection'
@@ -337,24 +337,8 @@ export function commandNamed(name: string): Command {
   throw new UsageError(`unknown ${name.startsWith('-') ? 'option' : 'command'} ${quote(name)}${near ? `; did you mean ${near}?` : `: expected ${names.join(', ')}`}`)
 }
 
-/** The word that is one slip of the hand, or a few letters, away. */
+/** The word that `given` begins, or that is a slip of the hand away. */
 export function nearestWord(given: string, words: readonly string[]): string | undefined {
-  const prefixed = given.length > 1 ? words.filter((word) => word.startsWith(given)) : []
-  if (prefixed.length === 1) return prefixed[0]
-  const ranked = words.map((word) => ({ word, distance: slips(given.toLowerCase(), word) })).sort((a, b) => a.distance - b.distance)
-  const best = ranked[0]
-  return best !== undefined && best.distance <= Math.max(2, Math.floor(given.length / 3)) ? best.word : undefined
-}
-
-function slips(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i)
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++) {
-      const swap = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1)
-      next.push(Math.min(swap, (row[j] as number) + 1, (next[j - 1] as number) + 1))
-    }
-    row = next
-  }
-  return row[b.length] as number
+  const begun = given.length > 1 ? words.filter((word) => word.startsWith(given)) : []
+  return begun.length === 1 ? begun[0] : nearest(given, words)
 }

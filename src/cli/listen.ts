@@ -1,12 +1,12 @@
 /** `fairlead listen`: a local end for the first client, or for each in turn, or a program for each. */
 
-import type { Connection, Listener, ListenOptions } from '../index.js'
-import { type Invocation, type Options, UsageError } from './arguments.js'
+import type { Connection, Listener } from '../index.js'
+import type { Invocation } from './arguments.js'
 import { join, type JoinReport, type Stream } from './join.js'
-import { lent, localPlace, type LocalPlace, networkPlace, type NetworkPlace, openLocal, summary, verdictOf } from './places.js'
-import { serveEach } from './relay.js'
+import { lent, localPlace, type LocalPlace, networkPlace, openLocal, summary, verdictOf } from './places.js'
 import { exitCodeOf, nameOf, tally } from './report.js'
-import { checkTlsOptions, serverTls } from './security.js'
+import { checkTlsOptions } from './security.js'
+import { isTls, listenOptions, serveEach } from './serving.js'
 import type { Session } from './session.js'
 
 export async function listenCommand({ operands, options }: Invocation, session: Session): Promise<number> {
@@ -21,18 +21,6 @@ export async function listenCommand({ operands, options }: Invocation, session: 
   session.reporter.say(`listening at ${listener.endpoint}`)
   session.reporter.event('listening', { endpoint: listener.endpoint })
   return options.keep ? inTurn(session, listener, place) : first(session, listener, place)
-}
-
-export const isTls = ({ endpoint }: NetworkPlace): boolean => endpoint.transport.startsWith('tls')
-
-/** What `listen` and `relay` pass on to the network. */
-export async function listenOptions(at: NetworkPlace, options: Options, command: string, session: Session): Promise<ListenOptions> {
-  const { mode } = options
-  if (mode !== undefined && !/^[0-7]{3,4}$/.test(mode)) throw new UsageError(`--mode must be an octal number such as 660, got "${mode}"`, command)
-  return {
-    ...(mode !== undefined && { mode: Number.parseInt(mode, 8) }),
-    ...(isTls(at) && { tls: await serverTls(options, at.endpoint, command, session.reporter) }),
-  }
 }
 
 async function first(session: Session, listener: Listener, place: LocalPlace): Promise<number> {

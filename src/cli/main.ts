@@ -57,6 +57,8 @@ async function run(invocation: Invocation): Promise<number> {
 // A terminal or a log that has gone away is no reason to fail: there is nobody left to tell.
 for (const stream of [process.stderr, process.stdout]) stream.on('error', () => undefined)
 
+// Should the work ever dry up before it is done, that is no success.
+process.exitCode = exitCodeOf(undefined)
 const args = process.argv.slice(2)
 main(args)
   .catch((error: unknown) => new Reporter({ json: args.includes('--json') }).failure(error))

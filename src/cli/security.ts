@@ -3,9 +3,12 @@
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { readFileSync } from 'node:fs'
-import { developmentAuthority, type ParsedEndpoint, TlsError, type TlsOptions } from '../index.js'
+import { developmentAuthority, type ParsedEndpoint, type ServerTlsOptions, TlsError, type TlsOptions } from '../index.js'
 import { type OptionName, type Options, UsageError } from './arguments.js'
 import type { Reporter } from './report.js'
+
+/** What clients and servers take alike. */
+type Settings = Omit<TlsOptions, 'sessions'>
 
 /** Options that mean nothing without TLS towards the peer. */
 const TOWARDS_PEER: readonly OptionName[] = ['insecure', 'ca', 'crl', 'server-name', 'pin', 'client-cert', 'client-key']
@@ -32,7 +35,7 @@ export function warnInsecure(options: Options, reporter: Reporter): void {
   if (options.insecure) reporter.warn('--insecure: the certificate of the peer is NOT verified; anybody on the way can read and change everything')
 }
 
-function shared(options: Options): TlsOptions {
+function shared(options: Options): Settings {
   const { alpn, ciphers } = options
   return {
     ...(alpn !== undefined && { alpn: alpn.split(',').map((name) => name.trim()), alpnRequired: true }),
@@ -44,7 +47,7 @@ function shared(options: Options): TlsOptions {
 }
 
 /** A certificate and its key, which may be in one file. */
-function credentials(cert: string | undefined, key: string | undefined, options: Options, command: string): TlsOptions {
+function credentials(cert: string | undefined, key: string | undefined, options: Options, command: string): Settings {
   if (cert === undefined && key !== undefined) throw new UsageError('a key needs its certificate: --cert', command)
   if (cert === undefined) return {}
   return { cert, key: key ?? cert, ...(options.passphrase !== undefined && { passphrase: secret(options.passphrase) }) }
@@ -95,7 +98,7 @@ export async function developmentCertificate(options: Options, host?: string): P
 }
 
 /** For the side that listens; without `--cert` a certificate is made, and it is said how clients verify it. */
-export async function serverTls(options: Options, endpoint: ParsedEndpoint, command: string, reporter: Reporter): Promise<TlsOptions> {
+export async function serverTls(options: Options, endpoint: ParsedEndpoint, command: string, reporter: Reporter): Promise<ServerTlsOptions> {
   const given = credentials(options.cert, options.key, options, command)
   const clients = clientCertificates(options, command)
   if (given.cert !== undefined) return { ...shared(options), ...given, ...clients }
@@ -105,7 +108,7 @@ export async function serverTls(options: Options, endpoint: ParsedEndpoint, comm
   return { ...shared(options), cert, key, ...clients }
 }
 
-function clientCertificates(options: Options, command: string): TlsOptions {
+function clientCertificates(options: Options, command: string): ServerTlsOptions {
   const ca = options['client-ca']
   if (!options['require-client-cert']) return ca === undefined ? {} : { ca, clientCert: 'request' }
   if (ca === undefined) throw new UsageError('--require-client-cert needs --client-ca, the authorities to verify clients by', command)

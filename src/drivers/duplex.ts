@@ -218,7 +218,7 @@ export class DuplexHandle implements StreamHandle {
     if (this.#writeError !== undefined) throw this.#writeError
     if (this.#inFlight > 0 || this.#destroyed) return 0
     let total = 0
-    for (const piece of data) total += piece.length
+    for (const piece of data) if ((total += piece.length) >= PIECE) break
     const size = Math.min(total, PIECE)
     const slab = borrow(size)
     let at = 0

@@ -148,7 +148,10 @@ function listen(at: Address, settings: ListenSettings): Promise<ListenerHandle> 
     })
     server.once('error', reject)
     const path = at.family === 'unix' ? systemPath(at) : undefined
-    const where = at.family === 'unix' ? { path } : { host: at.scope ? `${at.address}%${at.scope}` : at.address, port: at.port, ipv6Only: settings.ipv6Only }
+    const where =
+      at.family === 'unix'
+        ? { path }
+        : { host: at.scope ? `${at.address}%${at.scope}` : at.address, port: at.port, ipv6Only: settings.ipv6Only }
     // `exclusive`: in a cluster worker the descriptor would otherwise live in the primary, with an accept queue of its own.
     server.listen({ ...where, backlog: settings.backlog, exclusive: true, ...(settings.reusePort && { reusePort: true }) }, () => {
       server.off('error', reject)

@@ -50,6 +50,35 @@ async function pingPong(connection: Connection, first: boolean): Promise<void> {
   }
 }
 
+/** Sizes of replies matter: one platform takes a reset for an end when the read before it came up short. */
+function resetAfter(size: number, alreadyRead: number): Property<StreamCase> {
+  return {
+    id: 'X3',
+    title: `a reset behind ${size} bytes, ${alreadyRead} of them read, never reads as a clean end`,
+    directed: true,
+    async run({ a, b }) {
+      const data = new Random(3).bytes(size)
+      const sending = a.write(data).then(() => a.flush())
+      sending.catch(() => {})
+      const head = await readCount(b, alreadyRead)
+      assert.ok(Buffer.from(head).equals(data.subarray(0, alreadyRead)))
+      await Promise.race([sending, settle(20)])
+      a.abort()
+      await settle(3)
+      let count = alreadyRead
+      const rest = (async () => {
+        for (let chunk = await b.read(); chunk !== null; chunk = await b.read()) {
+          assert.ok(Buffer.from(chunk).equals(data.subarray(count, count + chunk.length)), 'bytes differ')
+          count += chunk.length
+        }
+        return `a clean end after ${count} bytes`
+      })()
+      await failsWith(rest, 'reading on', Broken)
+      assert.ok(count <= size)
+    },
+  }
+}
+
 export const TWO_WAY: readonly Property<StreamCase>[] = [
   {
     id: 'T32',
@@ -295,28 +324,5 @@ export const TWO_WAY: readonly Property<StreamCase>[] = [
       assert.equal((await sending).unsent, 0)
     },
   },
-  {
-    id: 'X3',
-    title: 'a reset never reads as a clean end, at sizes that are and are not multiples of the read size',
-    directed: true,
-    async run({ a, b }) {
-      const data = new Random(3).bytes(100_000)
-      const sending = a.write(data).then(() => a.flush())
-      sending.catch(() => {})
-      const head = await readCount(b, 50_000)
-      assert.ok(Buffer.from(head).equals(data.subarray(0, 50_000)))
-      await Promise.race([sending, settle(20)])
-      a.abort()
-      let count = head.length
-      const rest = (async () => {
-        for (let chunk = await b.read(); chunk !== null; chunk = await b.read()) {
-          assert.ok(Buffer.from(chunk).equals(data.subarray(count, count + chunk.length)), 'bytes differ')
-          count += chunk.length
-        }
-        return 'a clean end'
-      })()
-      await failsWith(rest, 'reading on', Broken)
-      assert.ok(count <= data.length)
-    },
-  },
+  ...[0, 1000, 65_536, 100_000, 204_800, MIB].flatMap((size) => [resetAfter(size, 0), resetAfter(size, size >> 1)]),
 ]

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict'
 import type { Connection } from '../connection.js'
 import { systemClock } from '../deadline.js'
-import { type Broken, type Busy, type Cancelled, type Closed, type DeadlineError, SocketError } from '../errors.js'
+import { type Broken, type Busy, type Cancelled, type Closed, type DeadlineError, SocketError, type SystemFailure } from '../errors.js'
 import { settle, VirtualClock } from './clock.js'
 
 /** Two connected ends. */
@@ -115,7 +115,7 @@ export class Pace {
 }
 
 /** A class of errors of this library. */
-export type ErrorClass = typeof Closed | typeof Broken | typeof Busy | typeof Cancelled | typeof DeadlineError | typeof SocketError
+export type ErrorClass = typeof Closed | typeof Broken | typeof Busy | typeof Cancelled | typeof DeadlineError | typeof SystemFailure | typeof SocketError
 
 /** The error with which `promise` fails, which must be of one of these classes (and have this code). */
 export async function failsWith(promise: Promise<unknown>, what: string, classes: ErrorClass | ErrorClass[], code?: string): Promise<SocketError> {

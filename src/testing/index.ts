@@ -12,6 +12,7 @@ export {
   type StreamMaker,
   type TestFunction,
 } from './check.js'
+export { checkCodec, CODEC_PROPERTIES, type CodecCase, type CodecMaker } from './check-codec.js'
 export { checkNetworks, NETWORK_PROPERTIES, NetworkCase, type NetworkMaker } from './check-network.js'
 export { checkStreams, STREAM_PROPERTIES } from './check-streams.js'
 export { settle, VirtualClock, type VirtualClockOptions } from './clock.js'

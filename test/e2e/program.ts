@@ -2,7 +2,7 @@
 
 import { type ChildProcess, spawn, type SpawnOptions, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
@@ -11,8 +11,17 @@ import { fileURLToPath } from 'node:url'
 
 export const root: string = fileURLToPath(new URL('../../..', import.meta.url))
 const main: string = join(root, 'dist', 'cli', 'main.js')
-/** `fairlead`, as a shell finds it. */
-export const fairleadWords: string = `'${process.execPath}' '${main}'`
+
+/** A folder with `fairlead` as a command. */
+let commands: string | undefined
+function commandFolder(): string {
+  if (commands !== undefined) return commands
+  const path = mkdtempSync(join(tmpdir(), 'fairlead-bin-'))
+  process.on('exit', () => rmSync(path, { recursive: true, force: true }))
+  writeFileSync(join(path, 'fairlead'), `#!/bin/sh\nexec '${process.execPath}' '${main}' "$@"\n`, { mode: 0o755 })
+  commands = path
+  return path
+}
 
 /** What a stream has given so far, and a way to wait for more. */
 export class Output {
@@ -131,7 +140,7 @@ export function fairlead(t: TestContext, args: readonly string[], o: SpawnOption
 
 /** A line for bash, where `fairlead` is the program under test. */
 export function shell(t: TestContext, line: string, o: SpawnOptions = {}): Program {
-  return new Program(t, 'bash', ['-c', `fairlead() { ${fairleadWords} "$@"; }\n${line}`], o)
+  return new Program(t, 'bash', ['-c', line], { ...o, env: { PATH: `${commandFolder()}:${process.env['PATH']}`, ...o.env } })
 }
 
 /** The endpoint that a listening program prints. */

@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict'
+import { existsSync, readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { CODEC_PROPERTIES, NETWORK_PROPERTIES, STREAM_PROPERTIES } from 'fairlead/testing'
+import { TRANSPORTS } from './matrix.js'
+import { PROPERTIES, SUBSET, SUBSET_ONLY, verdictOn } from './properties.js'
+
+const CHECKED = [...STREAM_PROPERTIES, ...NETWORK_PROPERTIES, ...CODEC_PROPERTIES].map(({ id }) => id)
+
+test('the table has every id of the contract and no other', () => {
+  const count = (letter: string, most: number) => Array.from({ length: most }, (_, i) => `${letter}${i + 1}`)
+  assert.deepEqual(Object.keys(PROPERTIES), [
+    ...count('T', 39),
+    ...count('G', 12),
+    ...count('N', 40),
+    ...count('S', 18),
+    ...count('F', 9),
+    ...count('X', 10),
+  ])
+})
+
+test('what the table sends to the checker is in the checker, and the other way round', () => {
+  const claimed = Object.keys(PROPERTIES).filter((id) => PROPERTIES[id]?.at.includes('checker'))
+  assert.deepEqual([...new Set([...CHECKED, 'T31'])].sort(), claimed.sort())
+})
+
+test('every other place named in the table names the id', () => {
+  for (const [id, { at, verdict }] of Object.entries(PROPERTIES)) {
+    assert.equal(at.length === 0, typeof verdict === 'object' && 'not' in verdict, `${id} is tested nowhere`)
+    for (const file of at) {
+      if (file === 'checker') continue
+      const path = new URL(file.replace(/\.ts$/, '.js'), import.meta.url)
+      assert.ok(existsSync(path), `${file}, named for ${id}, does not exist`)
+      assert.match(readFileSync(path, 'utf8'), new RegExp(`\\b${id}\\b`), `${file} does not name ${id}`)
+    }
+  }
+})
+
+test('every exception has a reason and a transport that exists', () => {
+  const transports = TRANSPORTS.map(({ transport }) => transport)
+  for (const name of SUBSET_ONLY) assert.ok(transports.includes(name), name)
+  for (const id of SUBSET) assert.ok(id in PROPERTIES, id)
+  for (const [id, { on = {}, verdict }] of Object.entries(PROPERTIES)) {
+    for (const name of Object.keys(on)) assert.ok(transports.includes(name), `${id}: ${name}`)
+    for (const one of [verdict, ...Object.values(on)]) {
+      if (one !== 'applies') assert.ok(Object.values(one)[0]?.length ?? 0 > 10, `${id} needs a reason`)
+    }
+  }
+})
+
+test('the skip list is exactly this', () => {
+  const skipped: Record<string, string[]> = {}
+  for (const transport of TRANSPORTS) {
+    if (SUBSET_ONLY.includes(transport.transport)) continue
+    const ids = Object.keys(PROPERTIES).filter((id) => PROPERTIES[id]?.at.includes('checker'))
+    skipped[transport.transport] = ids.filter((id) => typeof verdictOn(id, transport) === 'object' && 'not' in (verdictOn(id, transport) as object))
+  }
+  assert.deepEqual(skipped, {
+    unbounded: ['T23', 'T24', 'T25', 'T26', 'T27', 'T28', 'T29', 'T30', 'T38', 'T39', 'G8', 'G9', 'N28'],
+    limited: [],
+    lockstep: [],
+    choppy: [],
+    tcp4: [],
+    unix: ['N10', 'X3'],
+    'tls1.3': [],
+  })
+})
