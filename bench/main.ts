@@ -43,4 +43,8 @@ if (flags.write) {
   if (flags.quick) throw new Error('--quick figures are not for the record')
   write(report)
 }
-process.exitCode = Object.values(rows).flat().some((row) => row.met === false) ? 1 : 0
+process.exitCode = Object.values(rows)
+  .flat()
+  .some((row) => row.met === false)
+  ? 1
+  : 0

@@ -26,7 +26,7 @@ const HEADINGS = ['workload', 'subject', 'measure', 'median (min–max)', 'reque
 export function tableOf(rows: readonly Row[]): string {
   const cells = rows.map((row) => [
     row.workload,
-    row.subject.includes(':') && !row.subject.includes(';') ? `\`${row.subject}\`` : row.subject,
+    row.subject,
     row.measure,
     shown(row.value),
     row.rate === undefined ? '' : grouped(row.rate, 0),

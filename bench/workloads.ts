@@ -115,7 +115,11 @@ async function echoes(protocol: string, subjects: readonly Subject[], effort: Ef
 }
 
 const tcpEcho: Workload = (effort) =>
-  echoes('TCP', [{ name: 'node:net data' }, { name: 'node:net for await' }, { name: 'fairlead', most: 1.15, below: 'node:net for await' }], effort)
+  echoes(
+    'TCP',
+    [{ name: 'node:net data' }, { name: 'node:net for await' }, { name: 'fairlead', most: 1.15, below: 'node:net for await' }],
+    effort,
+  )
 
 const tlsEcho: Workload = async (effort) => {
   const authority = await developmentAuthority()
@@ -198,7 +202,7 @@ const stall: Workload = async (effort) => {
       const before = await server.call<{ heap: number; external: number }>('memory')
       await load.call('ignore', { port, count: COUNT })
       let written = -1
-      for (let last = -2; last !== written; ) {
+      for (let last = -2; last !== written;) {
         last = written
         await new Promise((resolve) => setTimeout(resolve, 100))
         const now = await server.call<{ unsent: number; written: number }[]>('unsent')
@@ -219,6 +223,8 @@ const stall: Workload = async (effort) => {
 }
 
 const DEADLINE = 2_000
+/** A client counts from when it knows that it is connected, which may be a little after the server has accepted it. */
+const EARLY = 50
 /** Milliseconds behind its deadline that a client may still be there: the time to accept a thousand of them included. */
 const LATE = 250
 
@@ -244,11 +250,19 @@ const trickle: Workload = async (effort) => {
   const measure = 'µs, median round trip'
   const ratio = spread(ratios(beside, alone))
   const life = spread(lives)
-  const met = life.min >= DEADLINE - 50 && life.max <= DEADLINE + LATE
+  const met = life.min >= DEADLINE - EARLY && life.max <= DEADLINE + LATE
   return [
     { workload, subject: 'honest client alone', measure, value: spread(alone) },
-    { workload, subject: 'honest client beside them', measure, value: spread(beside), ratio, bar: '≤ 1.2 × alone', met: ratio.median <= 1.2 },
-    { workload, subject: 'their lives', measure: 'ms until closed', value: life, bar: `${DEADLINE} to ${DEADLINE + LATE}`, met },
+    {
+      workload,
+      subject: 'honest client beside them',
+      measure,
+      value: spread(beside),
+      ratio,
+      bar: '≤ 1.2 × alone',
+      met: ratio.median <= 1.2,
+    },
+    { workload, subject: 'their lives', measure: 'ms until closed', value: life, bar: `${DEADLINE - EARLY} to ${DEADLINE + LATE}`, met },
   ]
 }
 

@@ -12,7 +12,7 @@ import { arm, shouldYield, turn } from './deadline.js'
 import type { Clock, ListenerHandle, StreamHandle } from './driver.js'
 import { again, broken, Closed, CODES, Denied, type ErrorFacts, SocketError, systemCode, systemFailure, TlsError } from './errors.js'
 import type { Owner } from './owner.js'
-import { type CloseReport, type Defaults, LIMITS, type Wait } from './stream.js'
+import type { CloseReport, Defaults, Wait } from './stream.js'
 import type { TlsInfo } from './tls.js'
 import type { ServerTlsOptions } from './tls-options.js'
 import { nextId, type RefusedEvent } from './trace.js'
@@ -542,7 +542,7 @@ export class Listener {
     this.#handshaking++
     this.#announce(id, 'connection', 'accepted', raw.remote)
     try {
-      const wait: Wait = { timeout: this.#handshakeTimeout, signal: this.#handshakes.signal }
+      const wait: Wait = { signal: this.#handshakes.signal }
       const { handle, info } = await tls.secure(raw, { clock, wait, facts })
       const connection = this.#connection(handle, { security: info, heir: { id, openedAt, bytesRead: 0, bytesWritten: 0 } })
       if (connection === undefined) throw again(this.#refusal ?? new Closed('OWNER_ENDED', CODES.Closed.OWNER_ENDED), facts)
@@ -553,12 +553,6 @@ export class Listener {
       this.#handshaking--
       this.#pump()
     }
-  }
-
-  /** The TLS settings have a limit of their own, the same by default, which may be set longer; a network's own is kept, too. */
-  get #handshakeTimeout(): number | undefined {
-    const { handshake } = this.owner.shared.limits
-    return handshake === LIMITS.handshake ? undefined : handshake
   }
 
   #unsecured(raw: StreamHandle, id: number, openedAt: number, failure: SocketError): void {

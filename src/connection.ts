@@ -5,7 +5,7 @@ import type { ReadableStream, WritableStream } from 'node:stream/web'
 import { type Address, formatAddress, isUnixEndpoint, parseEndpoint } from './address.js'
 import { arm } from './deadline.js'
 import type { StreamEvents, StreamHandle } from './driver.js'
-import { again, Broken, broken, Busy, Closed, CODES, Denied, type ErrorFacts, SocketError, TlsError } from './errors.js'
+import { again, Broken, broken, Busy, Closed, CODES, Denied, type ErrorFacts, type SocketError, TlsError } from './errors.js'
 import type { Codec } from './framing.js'
 import { Chunks, type Claim, Inbound, type Side } from './inbound.js'
 import { handleOfStream, toDuplex, toReadableStream, toWritableStream } from './interop.js'
@@ -61,7 +61,6 @@ export interface Origin {
  */
 export class Connection {
   readonly id: number
-  readonly #owner: Owner
   readonly #handle: StreamHandle
   readonly #in: Inbound
   readonly #out: Outbound
@@ -85,13 +84,13 @@ export class Connection {
   constructor(handle: StreamHandle, origin: Origin) {
     this.#handle = handle
     this.#origin = origin
-    this.#owner = origin.owner
     this.id = origin.heir?.id ?? nextId()
-    this.#openedAt = origin.heir?.openedAt ?? origin.owner.shared.clock.now()
+    // Whole milliseconds: a fraction would cost every connection a heap number.
+    this.#openedAt = origin.heir?.openedAt ?? Math.trunc(origin.owner.shared.clock.now())
     const { defaults } = origin
-    const side = new Connection.#Side(this, defaults?.idle !== undefined)
-    this.#in = new Inbound(handle, side, defaults?.read)
-    this.#out = new Outbound(handle, side, defaults?.write)
+    const side = new Connection.#Side(this)
+    this.#in = new Inbound(handle, side)
+    this.#out = new Outbound(handle, side)
     this.#in.bytesRead = origin.heir?.bytesRead ?? 0
     this.#out.bytesWritten = origin.heir?.bytesWritten ?? 0
     try {
@@ -103,21 +102,34 @@ export class Connection {
     }
     handle.attach(side)
     this.#announce()
-    if (defaults?.idle !== undefined) this.#watchIdle(defaults.idle)
+    if (defaults?.idle !== undefined) this.#watchIdle(defaults.idle, side)
   }
 
   /** What the driver and the two directions see of a connection: one small object, as there may be many connections. */
   static readonly #Side = class implements Side, StreamEvents {
     readonly #of: Connection
-    readonly timed: boolean
+    /** The moment of the last byte in either direction, where an idle time asks for it. */
+    lastMove: number | undefined
 
-    constructor(of: Connection, timed: boolean) {
+    constructor(of: Connection) {
       this.#of = of
-      this.timed = timed
+      this.lastMove = of.#origin.defaults?.idle === undefined ? undefined : of.#openedAt
+    }
+
+    get readTime(): number | undefined {
+      return this.#of.#origin.defaults?.read
+    }
+
+    get writeTime(): number | undefined {
+      return this.#of.#origin.defaults?.write
+    }
+
+    moved(): void {
+      if (this.lastMove !== undefined) this.lastMove = this.shared.clock.now()
     }
 
     get shared(): Shared {
-      return this.#of.#owner.shared
+      return this.#of.owner.shared
     }
 
     facts(op: string): ErrorFacts {
@@ -143,7 +155,7 @@ export class Connection {
   }
 
   #announce(): void {
-    const { trace, clock } = this.#owner.shared
+    const { trace, clock } = this.owner.shared
     const { security } = this
     if (security !== null && trace.wants('tls')) {
       const { protocol, cipher, alpn, serverName, resumed, verified } = security
@@ -159,7 +171,7 @@ export class Connection {
       driver: this.driver,
       local: this.local ? formatAddress(this.local) : '',
       remote: this.remote ? formatAddress(this.remote) : '',
-      owner: this.#owner.name,
+      owner: this.owner.name,
       ...(this.#origin.listener !== undefined && { listener: this.#origin.listener }),
     })
   }
@@ -174,7 +186,7 @@ export class Connection {
   }
 
   get owner(): Owner {
-    return this.#owner
+    return this.#origin.owner
   }
 
   get driver(): string {
@@ -217,7 +229,7 @@ export class Connection {
   }
 
   get stats(): ConnectionStats {
-    const { clock } = this.#owner.shared
+    const { clock } = this.owner.shared
     return {
       bytesRead: this.#in.bytesRead,
       bytesWritten: this.#out.bytesWritten,
@@ -366,7 +378,7 @@ export class Connection {
         this.#finish({ clean: false, unsent: this.#out.drop(), reason: broken(error, this.#facts('close')) }, true)
       }
       try {
-        stop = arm(o, this.#owner.shared.clock, () => this.#facts('close'), give)
+        stop = arm(o, this.owner.shared.clock, () => this.#facts('close'), give)
       } catch (error) {
         give(error)
       }
@@ -383,30 +395,28 @@ export class Connection {
     return this.#closing
   }
 
-  async #close(): Promise<CloseReport> {
+  #close(): Promise<CloseReport> {
     if (this.#report !== undefined) {
       // Broken before: what is still unread is given up now, and operations fail with `Closed` from here on.
       this.#refuse(new Closed('CLOSED', CODES.Closed.CLOSED, this.#facts('close')))
-      return this.#report
+      return this.closed
     }
     if (this.#refusal?.code === 'CONSUMED') {
       // In the middle of an upgrade there is no stream that could be ended in order.
       this.abort()
       return this.closed
     }
-    const { clock, limits } = this.#owner.shared
+    const { clock, limits } = this.owner.shared
     this.#refuse(new Closed('CLOSED', CODES.Closed.CLOSED, this.#facts('close')))
     const stop = clock.at(clock.now() + limits.lingerTime, () => {
       const reason = new Broken('ETIMEDOUT', `the peer did not take what was left within ${limits.lingerTime} ms`, this.#facts('close'))
       this.#finish({ clean: false, unsent: this.#out.drop(), reason }, true)
     })
     void this.closed.then(stop)
-    try {
-      await this.#out.finish()
-      this.#finish({ clean: true, unsent: 0 }, false)
-    } catch (error) {
-      this.#finish({ clean: false, unsent: this.#out.drop(), reason: broken(error, this.#facts('close')) }, true)
-    }
+    this.#out.finish().then(
+      () => this.#finish({ clean: true, unsent: 0 }, false),
+      (error) => this.#finish({ clean: false, unsent: this.#out.drop(), reason: broken(error, this.#facts('close')) }, true),
+    )
     return this.closed
   }
 
@@ -450,7 +460,7 @@ export class Connection {
     if (this.#report === undefined) {
       this.#report = Object.freeze(report)
       this.#stopIdle?.()
-      const { clock, trace } = this.#owner.shared
+      const { clock, trace } = this.owner.shared
       this.#controller?.abort(this.#why(report))
       // What was handed over has been released already, and its heir will tell.
       if (!this.#released && trace.wants('close')) {
@@ -477,7 +487,7 @@ export class Connection {
     this.#stopLinger?.()
     this.#stopClose?.()
     this.#handle.destroy(reset)
-    this.#owner.remove(this)
+    this.owner.remove(this)
   }
 
   #lingered = 0
@@ -487,7 +497,7 @@ export class Connection {
    * their way: its input is drained until its end, within bounds of time and bytes.
    */
   #linger(): void {
-    const { clock, limits } = this.#owner.shared
+    const { clock, limits } = this.owner.shared
     this.#stopLinger = clock.at(clock.now() + limits.lingerTime, () => this.#release(false))
     this.#lingerOn()
   }
@@ -495,7 +505,7 @@ export class Connection {
   #lingerOn(): void {
     const { count, open } = this.#in.discard()
     this.#lingered += count
-    if (!open || this.#lingered > this.#owner.shared.limits.lingerBytes) this.#release(false)
+    if (!open || this.#lingered > this.owner.shared.limits.lingerBytes) this.#release(false)
   }
 
   /** Both directions ended in order: nothing is left to do with the descriptor. */
@@ -515,10 +525,10 @@ export class Connection {
     this.#finish({ clean: false, unsent: this.#out.drop(), reason: this.#out.failure ?? error }, true)
   }
 
-  #watchIdle(idle: number): void {
-    const { clock } = this.#owner.shared
+  #watchIdle(idle: number, side: { readonly lastMove: number | undefined }): void {
+    const { clock } = this.owner.shared
     const check = () => {
-      const last = Math.max(this.#in.lastReadAt, this.#out.lastWriteAt, this.#openedAt)
+      const last = side.lastMove ?? this.#openedAt
       if (clock.now() >= last + idle) {
         this.abort(new Denied('IDLE', `${CODES.Denied.IDLE}: ${idle} ms without a byte`, this.#facts('idle')))
       } else this.#stopIdle = clock.at(last + idle, check)
@@ -583,7 +593,7 @@ export class Connection {
     o: TlsOptions & Wait & { role?: 'client' | 'server' | undefined; reply?: Bytes | string | undefined } = {},
   ): Promise<Connection> {
     const { reply, role = this.#origin.role === 'accepted' ? 'server' : 'client', timeout, deadline, signal, ...settings } = o
-    const { clock, limits } = this.#owner.shared
+    const { clock, limits } = this.owner.shared
     const facts: ErrorFacts = { ...this.#facts('startTls'), phase: 'tls' }
     const wait = { timeout, deadline, signal }
     const chosen = { handshakeTimeout: limits.handshake, ...settings }
@@ -649,7 +659,7 @@ export class Connection {
   #hand(error: SocketError): void {
     this.#refuse(error)
     this.#released = true
-    this.#owner.remove(this)
+    this.owner.remove(this)
     this.#closing ??= this.closed
     this.#finish({ clean: true, unsent: 0 }, true)
   }

@@ -11,8 +11,11 @@ import type { Bytes, LimitOptions, LineOptions, ReadOptions, Wait } from './stre
 /** What this direction needs to know and tell of its connection. */
 export interface Side {
   readonly shared: Shared
-  /** Whether the moments of the last read and write are asked for, by an idle time. */
-  readonly timed: boolean
+  /** Default times of an operation, milliseconds. */
+  readonly readTime: number | undefined
+  readonly writeTime: number | undefined
+  /** Bytes moved, in whichever direction. */
+  moved(): void
   facts(op: string): ErrorFacts
   /** Called once, when the direction has seen its end. */
   ended(): void
@@ -46,11 +49,8 @@ const EMPTY: ReceiveBuffer = new ReceiveBuffer()
 
 export class Inbound {
   bytesRead = 0
-  lastReadAt = 0
   readonly #handle: StreamHandle
   readonly #side: Side
-  /** Default time of an operation, milliseconds. */
-  readonly #timeout: number | undefined
   #buffer: ReceiveBuffer = EMPTY
   #pending: Pending | undefined
   /** Where the search for a delimiter goes on when more has come. */
@@ -63,10 +63,9 @@ export class Inbound {
   /** What every operation fails with at once: this side closed the connection or gave it away. */
   #refusal: SocketError | undefined
 
-  constructor(handle: StreamHandle, side: Side, timeout: number | undefined) {
+  constructor(handle: StreamHandle, side: Side) {
     this.#handle = handle
     this.#side = side
-    this.#timeout = timeout
   }
 
   get buffered(): number {
@@ -172,7 +171,7 @@ export class Inbound {
 
   #count(bytes: number): void {
     this.bytesRead += bytes
-    if (this.#side.timed) this.lastReadAt = this.#side.shared.clock.now()
+    this.#side.moved()
   }
 
   #end(): void {
@@ -239,7 +238,7 @@ export class Inbound {
     if (this.#refusal !== undefined) return pending.reject(this.#refused(pending.op))
     if (this.#pending !== undefined) return pending.reject(this.inUse(pending.op))
     try {
-      if (wait !== undefined || this.#timeout !== undefined) pending.disarm = this.#arm(wait, pending)
+      if (wait !== undefined || this.#side.readTime !== undefined) pending.disarm = this.#arm(wait, pending)
       const result = pending.attempt()
       if (result === undefined) {
         this.#pending = pending
@@ -256,7 +255,7 @@ export class Inbound {
   }
 
   #arm(wait: Wait | undefined, pending: Pending): (() => void) | undefined {
-    const timeout = this.#timeout
+    const timeout = this.#side.readTime
     const bounded = timeout === undefined || wait?.timeout !== undefined ? wait : { ...wait, timeout }
     return arm(
       bounded,
@@ -520,42 +519,57 @@ class ReaderSlot implements Claim {
   }
 }
 
+const OVER: IteratorReturnResult<undefined> = Object.freeze({ done: true, value: undefined })
+
+/** What the promise made last is settled by: one executor for all, where a closure for each step would be garbage. */
+const captured: { resolve: (value: unknown) => void; reject: (error: unknown) => void } = { resolve: ignore, reject: ignore }
+
+function capture(resolve: (value: never) => void, reject: (error: unknown) => void): void {
+  captured.resolve = resolve as (value: unknown) => void
+  captured.reject = reject
+}
+
 /**
  * The async iterator of a connection: claims the reader slot at its first step, gives it back when the loop is left. It is
  * its own pending operation, so that a step costs one promise.
  */
 export class Chunks implements AsyncIterableIterator<Uint8Array>, Pending {
-  readonly op = 'iterator'
   resolve!: (value: never) => void
   #reject!: (error: unknown) => void
   disarm: (() => void) | undefined
   readonly #in: Inbound
   readonly #o: ReadOptions | undefined
-  #claimed = false
-  #done = false
-  /** A step is under way. */
-  #stepping = false
+  /** `fresh` has not claimed the reader slot yet; `stepping` waits for bytes. */
+  #state: 'fresh' | 'between' | 'stepping' | 'done' = 'fresh'
 
   constructor(inbound: Inbound, o: ReadOptions | undefined) {
     this.#in = inbound
     this.#o = o
   }
 
+  get op(): string {
+    return 'iterator'
+  }
+
   next(): Promise<IteratorResult<Uint8Array>> {
-    return new Promise((resolve, reject) => {
-      if (this.#done) return resolve({ done: true, value: undefined })
-      try {
-        if (this.#stepping) throw this.#in.inUse(this.op)
-        if (!this.#claimed) this.#in.occupy(this.op)
-        this.#claimed = true
-      } catch (error) {
-        return reject(error)
-      }
-      this.#stepping = true
-      this.resolve = resolve as (value: never) => void
-      this.#reject = reject
-      this.#in.start(this, this.#o)
-    })
+    const promise = new Promise<IteratorResult<Uint8Array>>(capture)
+    const { resolve, reject } = captured
+    if (this.#state === 'done') {
+      resolve(OVER)
+      return promise
+    }
+    try {
+      if (this.#state === 'stepping') throw this.#in.inUse(this.op)
+      if (this.#state === 'fresh') this.#in.occupy(this.op)
+    } catch (error) {
+      reject(error)
+      return promise
+    }
+    this.#state = 'stepping'
+    this.resolve = resolve
+    this.#reject = reject
+    this.#in.start(this, this.#o)
+    return promise
   }
 
   reject(error: unknown): void {
@@ -566,22 +580,21 @@ export class Chunks implements AsyncIterableIterator<Uint8Array>, Pending {
   attempt(): IteratorResult<Uint8Array> | undefined {
     const value = this.#in.take(this.#o?.limit, this.op)
     if (value === undefined) return undefined
-    this.#stepping = false
+    this.#state = 'between'
     if (value !== null) return { done: false, value }
     this.#leave()
-    return { done: true, value: undefined }
+    return OVER
   }
 
   return(): Promise<IteratorResult<Uint8Array>> {
-    if (this.#in.withdraw(this)) this.resolve({ done: true, value: undefined } as never)
+    if (this.#in.withdraw(this)) this.resolve(OVER as never)
     this.#leave()
-    return Promise.resolve({ done: true, value: undefined })
+    return Promise.resolve(OVER)
   }
 
   #leave(): void {
-    this.#done = true
-    if (this.#claimed) this.#in.unclaim()
-    this.#claimed = false
+    if (this.#state === 'between' || this.#state === 'stepping') this.#in.unclaim()
+    this.#state = 'done'
   }
 
   [Symbol.asyncIterator](): this {

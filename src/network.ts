@@ -221,7 +221,8 @@ export class Network extends Owner {
         if (!(addresses.length > 1 && isMissingFamily(error))) break
       }
     }
-    throw systemFailure(refusal, facts)
+    // A wrong argument stays what it is.
+    throw refusal instanceof TypeError || refusal instanceof RangeError ? refusal : systemFailure(refusal, facts)
   }
 
   async #localAddresses(endpoint: ParsedEndpoint, facts: ErrorFacts): Promise<Address[]> {

@@ -6,12 +6,16 @@ import { again, broken, Closed, CODES, invalidType, type SocketError } from './e
 import type { Side } from './inbound.js'
 import type { Bytes, Wait } from './stream.js'
 
-/** A write, flush or end in the queue. */
-interface Job {
-  readonly op: string
+/** Bytes to be handed over. */
+interface Batch {
   readonly pieces: Uint8Array[]
   /** Bytes not handed over yet. */
   left: number
+}
+
+/** A write, flush or end in the queue. */
+interface Job extends Batch {
+  readonly op: string
   readonly total: number
   /** `write` settles when all is accepted, `some` after the first byte, `flush` and `end` when nothing is left anywhere. */
   readonly kind: 'write' | 'some' | 'flush' | 'end' | 'room'
@@ -22,20 +26,17 @@ interface Job {
 
 /** What every queue is until something waits: most connections never have one. */
 const NONE: never[] = []
+const NOTHING: Batch = Object.freeze({ pieces: NONE, left: 0 })
 
 const DONE: Promise<void> = Promise.resolve()
 
 export class Outbound {
   bytesWritten = 0
-  lastWriteAt = 0
   readonly #handle: StreamHandle
   readonly #side: Side
-  /** Default time of an operation, milliseconds. */
-  readonly #timeout: number | undefined
   #jobs: Job[] = NONE
   /** Copies of what was accepted and the driver has not taken. Always goes out before the jobs. */
-  #stash: Uint8Array[] = NONE
-  #stashed = 0
+  #stash: Batch = NOTHING
   /** What the driver has taken and not handed over, as it was counted last. */
   #flying = 0
   #error: SocketError | undefined
@@ -44,15 +45,14 @@ export class Outbound {
   #shutting: Promise<void> | undefined
   #shut = false
 
-  constructor(handle: StreamHandle, side: Side, timeout: number | undefined) {
+  constructor(handle: StreamHandle, side: Side) {
     this.#handle = handle
     this.#side = side
-    this.#timeout = timeout
   }
 
   /** Bytes accepted and not handed to the system. */
   get unsent(): number {
-    return this.#stashed + this.#handle.unsent
+    return this.#stash.left + this.#handle.unsent
   }
 
   get ended(): boolean {
@@ -79,11 +79,14 @@ export class Outbound {
   /** Refuses everything from now on and wakes what waits; what was accepted stays to be flushed. */
   refuse(error: SocketError): void {
     this.#refusal ??= error
-    for (const job of this.#jobs.splice(0)) {
-      this.#hold(-job.left)
-      job.disarm?.()
-      job.reject(again(this.#refusal, { ...this.#side.facts(job.op), bytesWritten: job.total - job.left }))
-    }
+    for (const job of this.#jobs.splice(0)) this.#giveUp(job, this.#refusal)
+  }
+
+  #giveUp(job: Job, error: SocketError): void {
+    this.#hold(-job.left)
+    job.disarm?.()
+    const written = job.kind === 'room' ? undefined : { bytesWritten: job.total - job.left }
+    job.reject(again(error, { ...this.#side.facts(job.op), ...written }))
   }
 
   /** Breaks the direction from outside it. */
@@ -94,12 +97,7 @@ export class Outbound {
   #break(error: unknown, tell: boolean): void {
     if (this.#error !== undefined) return
     this.#error = broken(error, { ...this.#side.facts('write'), phase: 'write' })
-    for (const job of this.#jobs.splice(0)) {
-      this.#hold(-job.left)
-      job.disarm?.()
-      if (job.kind === 'room') job.reject(again(this.#error, this.#side.facts(job.op)))
-      else job.reject(again(this.#error, { ...this.#side.facts(job.op), bytesWritten: job.total - job.left }))
-    }
+    for (const job of this.#jobs.splice(0)) this.#giveUp(job, this.#error)
     if (tell) this.#side.broke(this.#error)
   }
 
@@ -107,14 +105,19 @@ export class Outbound {
   drop(): number {
     const lost = this.unsent
     this.#settleUp()
+    // An end that waits for what is given up now would wait for ever.
+    const why = this.#refusal ?? this.#error
+    if (why !== undefined) for (const job of this.#jobs.splice(0)) this.#giveUp(job, why)
+    // A flush that waited for it, on behalf of `close`, waits in vain.
+    if (this.#refusal !== undefined) this.refuse(this.#refusal)
     return lost
   }
 
   /** Gives what was accepted and not handed over to whoever takes the stream over. */
   surrender(): Uint8Array[] {
-    const stash = this.#stash
+    const { pieces } = this.#stash
     this.#settleUp()
-    return stash
+    return pieces
   }
 
   #hold(change: number): void {
@@ -131,27 +134,31 @@ export class Outbound {
 
   /** Whatever the driver still holds is no longer this connection's. */
   #settleUp(): void {
-    this.#hold(-this.#stashed - this.#flying)
-    this.#stash = NONE
-    this.#stashed = 0
+    this.#hold(-this.#stash.left - this.#flying)
+    this.#stash = NOTHING
     this.#flying = 0
   }
 
   /** Hands pieces over until the driver takes no more; removes what it took. */
-  #hand(pieces: Uint8Array[]): number {
-    let taken = 0
-    while (pieces.length > 0) {
-      const count = pieces.length === 1 ? this.#handle.write(pieces[0] as Uint8Array) : this.#handle.writev(pieces)
-      if (count === 0) break
-      taken += count
-      consume(pieces, count)
+  #hand(batch: Batch): number {
+    const { pieces, left } = batch
+    try {
+      while (pieces.length > 0) {
+        const count = pieces.length === 1 ? this.#handle.write(pieces[0] as Uint8Array) : this.#handle.writev(pieces)
+        if (count === 0) break
+        batch.left -= count
+        consume(pieces, count)
+      }
+    } finally {
+      // Also what went out before a failure did go out.
+      const taken = left - batch.left
+      if (taken > 0) {
+        this.#level()
+        this.bytesWritten += taken
+        this.#side.moved()
+      }
     }
-    if (taken > 0) {
-      this.#level()
-      this.bytesWritten += taken
-      if (this.#side.timed) this.lastWriteAt = this.#side.shared.clock.now()
-    }
-    return taken
+    return left - batch.left
   }
 
   /** The driver may take something again. */
@@ -164,12 +171,8 @@ export class Outbound {
   #advance(): void {
     if (this.#error !== undefined) return
     try {
-      if (this.#stashed > 0) {
-        const taken = this.#hand(this.#stash)
-        this.#stashed -= taken
-        this.#hold(-taken)
-      }
-      while (this.#stashed === 0 && this.#jobs.length > 0) {
+      if (this.#stash.left > 0) this.#handHeld(this.#stash)
+      while (this.#stash.left === 0 && this.#jobs.length > 0) {
         const job = this.#jobs[0] as Job
         if (!this.#serve(job)) return
         this.#jobs.shift()
@@ -181,13 +184,20 @@ export class Outbound {
     }
   }
 
+  /** As `#hand`, of bytes that are counted. */
+  #handHeld(batch: Batch): number {
+    const { left } = batch
+    try {
+      return this.#hand(batch)
+    } finally {
+      this.#hold(batch.left - left)
+    }
+  }
+
   /** Does what can be done of the first job; true when it has settled. */
   #serve(job: Job): boolean {
     if (job.left > 0) {
-      const taken = this.#hand(job.pieces)
-      job.left -= taken
-      this.#hold(-taken)
-      if (job.kind === 'some' && taken > 0) {
+      if (this.#handHeld(job) > 0 && job.kind === 'some') {
         this.#hold(-job.left)
         return true
       }
@@ -212,9 +222,9 @@ export class Outbound {
     if (
       data instanceof Uint8Array &&
       o === undefined &&
-      this.#timeout === undefined &&
+      this.#side.writeTime === undefined &&
       this.#jobs.length === 0 &&
-      this.#stashed === 0 &&
+      this.#stash.left === 0 &&
       this.#error === undefined &&
       this.#refusal === undefined &&
       this.#ending === undefined &&
@@ -225,7 +235,7 @@ export class Outbound {
         this.#level()
         this.bytesWritten += taken
         if (taken === data.length) {
-          if (this.#side.timed) this.lastWriteAt = this.#side.shared.clock.now()
+          this.#side.moved()
           return shouldYield() ? turn() : DONE
         }
         return this.#accept('write', [taken === 0 ? data : data.subarray(taken)], data.length, taken, undefined)
@@ -256,9 +266,9 @@ export class Outbound {
     const job = this.#job(op, op === 'write' ? 'write' : 'some', pieces, total, o)
     job.entry.left = total - already
     if (job.failed !== undefined) return handled(Promise.reject(job.failed))
-    if (this.#jobs.length === 0 && this.#stashed === 0 && job.entry.left > 0) {
+    if (this.#jobs.length === 0 && this.#stash.left === 0 && job.entry.left > 0) {
       try {
-        job.entry.left -= this.#hand(pieces)
+        this.#hand(job.entry)
       } catch (error) {
         job.entry.disarm?.()
         this.#break(error, true)
@@ -286,17 +296,17 @@ export class Outbound {
   /** Copies what the driver did not take, if it is little, so that the caller need not wait. */
   #stow(job: Job): void {
     const { limits, budget } = this.#side.shared
-    const room = limits.unsent - this.#stashed - this.#handle.unsent
+    const room = limits.unsent - this.#stash.left - this.#handle.unsent
     if (budget.full || room <= 0 || (job.kind === 'write' && job.left > room)) return
     let left = Math.min(room, job.left)
     job.left -= left
-    this.#stashed += left
+    if (this.#stash === NOTHING) this.#stash = { pieces: [], left: 0 }
+    this.#stash.left += left
     this.#hold(left)
     for (const piece of job.pieces) {
       if (left === 0) break
       const copy = copyOf(piece.length > left ? piece.subarray(0, left) : piece)
-      if (this.#stash === NONE) this.#stash = [copy]
-      else this.#stash.push(copy)
+      this.#stash.pieces.push(copy)
       left -= copy.length
     }
   }
@@ -315,7 +325,7 @@ export class Outbound {
       reject = no
     })
     const entry: Job = { op, kind, pieces, left: total, total, resolve, reject, disarm: undefined }
-    const timeout = this.#timeout
+    const timeout = this.#side.writeTime
     const bounded = timeout === undefined || o?.timeout !== undefined ? o : { ...o, timeout }
     const facts = () => ({ ...this.#side.facts(op), bytesWritten: entry.total - entry.left })
     try {
@@ -374,7 +384,7 @@ export class Outbound {
 
   /** Flushes everything accepted and hands the end to the system; for `end`, and for `close` after `refuse`. */
   async finish(): Promise<void> {
-    if (this.#stashed > 0 || this.#jobs.length > 0 || this.#handle.unsent > 0) {
+    if (this.#stash.left > 0 || this.#jobs.length > 0 || this.#handle.unsent > 0) {
       const job = this.#job('end', 'flush', [], 0, undefined)
       this.#enqueue(job.entry)
       this.#advance()

@@ -58,7 +58,7 @@ export interface ServeOptions extends ListenOptions {
 
 /** @internal */
 export const SERVE_OPTIONS: readonly string[] = [
-  ...['timeout', 'deadline', 'signal', 'noDelay', 'keepAlive', 'backlog', 'ipv6Only', 'reusePort', 'mode', 'tls', 'owner', 'defaults'],
+  ...['timeout', 'deadline', 'signal', 'noDelay', 'keepAlive', 'backlog', 'ipv6Only', 'reusePort', 'mode', 'unlinkStale', 'tls', 'owner', 'defaults'],
   ...['limits', 'lifetime', 'halfClosed', 'firstByte', 'alarm'],
 ]
 
@@ -92,7 +92,6 @@ export interface ServerStats {
 /** One connection and its handler. */
 class Session implements ServeContext {
   readonly server: Server
-  readonly remote: Address | undefined
   connection: Connection
   /** The descriptor was given back. */
   released = false
@@ -101,13 +100,13 @@ class Session implements ServeContext {
   /** When and with how many bytes it was first seen with one direction ended, or after that with a byte more. */
   halfSince = 0
   halfBytes = -1
-  readonly stops: (() => void)[] = []
+  /** Disarm its timers. */
+  stops: (() => void)[] | undefined
   #controller: AbortController | undefined
 
   constructor(server: Server, connection: Connection) {
     this.server = server
     this.connection = connection
-    this.remote = connection.remote
   }
 
   /** Made when somebody asks for it: an idle connection should cost little. */
@@ -405,17 +404,19 @@ export class Server extends Owner {
     this.#limitTime(session)
     this.#sweepLater()
     // It begins when accepting is done with its connection.
-    queueMicrotask(() => void this.#run(session))
+    queueMicrotask(() => this.#run(session))
     this.#alarm()
   }
 
-  async #run(session: Session): Promise<void> {
-    let failure: { error: unknown } | undefined
-    try {
-      await this.#handler(session.connection, session)
-    } catch (error) {
-      if (!this.#isObedience(error)) failure = { error }
-    }
+  #run(session: Session): void {
+    // Not an async function, whose frame would stay for as long as the connection.
+    new Promise((resolve) => resolve(this.#handler(session.connection, session))).then(
+      () => this.#over(session, undefined),
+      (error: unknown) => this.#over(session, this.#isObedience(error) ? undefined : { error }),
+    )
+  }
+
+  #over(session: Session, failure: { error: unknown } | undefined): void {
     session.done = true
     const { connection } = session
     if (failure !== undefined && !isItsOwnEnd(failure.error, connection)) {
@@ -424,7 +425,7 @@ export class Server extends Owner {
     }
     // What was moved to another owner is no longer ours to end.
     if (connection.owner === this) {
-      if (failure === undefined) await connection.close()
+      if (failure === undefined) void connection.close()
       else connection.abort(failed(failure.error))
     }
     this.#settleLater(session)
@@ -476,24 +477,23 @@ export class Server extends Owner {
   #countedOut(session: Session): boolean {
     if (!session.released || !(session.done || this.#abandoned)) return false
     if (!this.#sessions.delete(session.connection.id)) return false
-    for (const stop of session.stops) stop()
-    this.#countOut(session.remote)
+    for (const stop of session.stops ?? []) stop()
+    this.#countOut(session.connection.remote)
     return true
   }
 
   #limitTime(session: Session): void {
-    const { clock } = this.shared
     const { lifetime = Number.POSITIVE_INFINITY, firstByte = Number.POSITIVE_INFINITY } = this.#options
-    const end = (code: 'LIFETIME' | 'TOO_SLOW', what: string) => {
-      const { connection } = session
-      connection.abort(new Denied(code, `${CODES.Denied[code]}: ${what}`, factsOf(connection)))
+    if (lifetime === Number.POSITIVE_INFINITY && firstByte === Number.POSITIVE_INFINITY) return
+    const { clock } = this.shared
+    const after = (time: number, code: 'LIFETIME' | 'TOO_SLOW', due: () => boolean) => {
+      if (time === Number.POSITIVE_INFINITY) return () => {}
+      return clock.at(clock.now() + time, () => {
+        const { connection } = session
+        if (due()) connection.abort(new Denied(code, `${CODES.Denied[code]}: ${time} ms`, factsOf(connection)))
+      })
     }
-    if (lifetime !== Number.POSITIVE_INFINITY) session.stops.push(clock.at(clock.now() + lifetime, () => end('LIFETIME', `${lifetime} ms`)))
-    if (firstByte === Number.POSITIVE_INFINITY) return
-    const check = () => {
-      if (session.connection.stats.bytesRead === 0) end('TOO_SLOW', `no byte within ${firstByte} ms`)
-    }
-    session.stops.push(clock.at(clock.now() + firstByte, check))
+    session.stops = [after(lifetime, 'LIFETIME', () => true), after(firstByte, 'TOO_SLOW', () => session.connection.stats.bytesRead === 0)]
   }
 
   /** One timer looks after the half-closed of all connections, so that those that never are cost nothing. */

@@ -9,7 +9,7 @@ import type { TLSSocket } from 'node:tls'
 import type { Address } from './address.js'
 import type { StreamEvents, StreamHandle } from './driver.js'
 import { copyPlain, type Engine, engineOf, gather, newRequest, PIECE, PLAIN_SLAB } from './tls-engine.js'
-import { lastWord } from './tls-socket.js'
+import { lastWord, resetSocket } from './tls-socket.js'
 import { engineFailure } from './verdict.js'
 
 /** Decrypted bytes held for a slow reader before the socket is told to stop: more come only of what is in flight. */
@@ -208,8 +208,9 @@ export class NativeTls implements StreamHandle {
     this.#destroyed = true
     this.#plain = []
     this.#held = 0
-    if (reset && typeof this.#raw.resetAndDestroy === 'function') this.#raw.resetAndDestroy()
-    this.#socket.destroy()
+    if (reset) resetSocket(this.#raw)
+    // There is none if it could not be made.
+    ;(this.#socket as TLSSocket | undefined)?.destroy()
   }
 
   mayLose(): boolean {

@@ -13,7 +13,7 @@ import {
   loadRevocations,
   type PemSource,
 } from './credentials.js'
-import { invalidType, outOfRange, refuseUnknown } from './errors.js'
+import { invalidType, OptionError, outOfRange, refuseUnknown } from './errors.js'
 import { referenceName } from './identity.js'
 import { policyKey, SessionCache, sharedSessions } from './sessions.js'
 import { LIMITS } from './stream.js'
@@ -128,7 +128,8 @@ function check(o: TlsSettings): Prepared {
   if (keylog !== undefined && typeof keylog !== 'function') throw invalidType('keylog', 'a function', keylog)
   const handshakeTimeout = o.handshakeTimeout ?? LIMITS.handshake
   if (typeof handshakeTimeout !== 'number') throw invalidType('handshakeTimeout', 'a number of milliseconds', handshakeTimeout)
-  if (Number.isNaN(handshakeTimeout) || handshakeTimeout < 0) throw outOfRange('handshakeTimeout', 'milliseconds, not negative', handshakeTimeout)
+  if (Number.isNaN(handshakeTimeout) || handshakeTimeout < 0)
+    throw outOfRange('handshakeTimeout', 'milliseconds, not negative', handshakeTimeout)
   return {
     alpn: alpn && [...alpn],
     alpnRequired: o.alpnRequired ?? false,
@@ -159,15 +160,25 @@ function contextSettings(o: TlsSettings): ContextSettings {
   for (const [name, version] of Object.entries({ minVersion, maxVersion })) {
     if (!VERSIONS.includes(version)) throw outOfRange(name, `one of ${VERSIONS.join(', ')}`, version)
   }
-  if (VERSIONS.indexOf(minVersion) > VERSIONS.indexOf(maxVersion)) throw outOfRange('minVersion', `at most maxVersion ${maxVersion}`, minVersion)
+  if (VERSIONS.indexOf(minVersion) > VERSIONS.indexOf(maxVersion))
+    throw outOfRange('minVersion', `at most maxVersion ${maxVersion}`, minVersion)
   if (o.ciphers !== undefined) {
     if (typeof o.ciphers !== 'string') throw invalidType('ciphers', 'an OpenSSL cipher list', o.ciphers)
     checkCiphers(o.ciphers)
   }
+  // Bun and Deno take the lists and do not look at them; believing them checked would be worse than knowing they are not.
+  if (o.crl !== undefined && ('bun' in process.versions || 'Deno' in globalThis)) {
+    throw new OptionError('UNSUPPORTED_OPTION', 'crl: this runtime cannot check revocation lists', { op: 'tls', phase: 'option' })
+  }
   return { ca: loadAuthorities(o.ca), crl: loadRevocations(o.crl), minVersion, maxVersion, ciphers: o.ciphers }
 }
 
-function makeContext(settings: ContextSettings, identity: Identity | undefined, more: tls.SecureContextOptions, trust: boolean): tls.SecureContext {
+function makeContext(
+  settings: ContextSettings,
+  identity: Identity | undefined,
+  more: tls.SecureContextOptions,
+  trust: boolean,
+): tls.SecureContext {
   const { ca, crl, minVersion, maxVersion, ciphers } = settings
   try {
     return tls.createSecureContext({
@@ -227,7 +238,8 @@ export function prepareClient(o: ClientTlsOptions, target: ClientTarget = {}): C
   const settings = contextSettings(o)
   const identity = loadIdentity(o, '')
   const { sessions = true } = o
-  if (typeof sessions !== 'boolean' && !(sessions instanceof SessionCache)) throw invalidType('sessions', 'true, false or a SessionCache', sessions)
+  if (typeof sessions !== 'boolean' && !(sessions instanceof SessionCache))
+    throw invalidType('sessions', 'true, false or a SessionCache', sessions)
   const { alpn, alpnRequired, pins, depth } = prepared
   return {
     ...prepared,

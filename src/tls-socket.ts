@@ -227,7 +227,7 @@ export class SocketHandle implements StreamHandle {
     if (this.#destroyed) return
     this.#destroyed = true
     this.#held = undefined
-    if (reset && typeof this.#socket.resetAndDestroy === 'function') this.#socket.resetAndDestroy()
+    if (reset) resetSocket(this.#socket)
     else this.#socket.destroy()
   }
 
@@ -248,6 +248,12 @@ export class SocketHandle implements StreamHandle {
 function systemError(status: number, call: string): Error {
   const code = getSystemErrorName(status)
   return Object.assign(new Error(`${call} ${code}`), { code, errno: status, syscall: call })
+}
+
+/** A TCP reset; other sockets know none, and Node throws for them. */
+export function resetSocket(socket: Socket): void {
+  if (typeof socket.resetAndDestroy === 'function' && socket.remoteAddress !== undefined) socket.resetAndDestroy()
+  else socket.destroy()
 }
 
 const scratch = new Uint8Array(64 * 1024)

@@ -14,7 +14,20 @@ import type { EventEmitter } from 'node:events'
 import type { TLSSocket } from 'node:tls'
 import type { Address } from './address.js'
 import type { StreamEvents, StreamHandle } from './driver.js'
-import { copyPlain, type Engine, engineOf, gather, newRequest, PIECE, type Pipe, PLAIN_SLAB, type ShutdownRequest, Stub, truncated, type WriteRequest } from './tls-engine.js'
+import {
+  copyPlain,
+  type Engine,
+  engineOf,
+  gather,
+  newRequest,
+  PIECE,
+  type Pipe,
+  PLAIN_SLAB,
+  type ShutdownRequest,
+  Stub,
+  truncated,
+  type WriteRequest,
+} from './tls-engine.js'
 import { engineFailure } from './verdict.js'
 
 const ECANCELED = -125
@@ -339,7 +352,8 @@ export class TlsStream implements StreamHandle {
 
   /** Sends close_notify behind everything taken, then ends below. */
   shutdown(done: (error?: unknown) => void): void {
-    if (this.#writeError !== undefined || this.#failure !== undefined || this.#socket.destroyed) return done(this.#writeError ?? this.#failure)
+    if (this.#writeError !== undefined || this.#failure !== undefined || this.#socket.destroyed)
+      return done(this.#writeError ?? this.#failure)
     this.#shutdownDone = done
     this.#socket.end()
   }
@@ -391,7 +405,8 @@ export class TlsStream implements StreamHandle {
     this.#outBytes = 0
     const request = this.#request
     this.#request = undefined
-    this.#socket.destroy()
+    // There is none if it could not be made.
+    ;(this.#socket as TLSSocket | undefined)?.destroy()
     this.#below.destroy(reset)
     // A request that is never finished would keep its handle alive.
     if (request !== undefined && request !== FOREIGN) setImmediate(() => this.#pipe.finishWrite(request, ECANCELED))

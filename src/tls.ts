@@ -145,18 +145,19 @@ export function secure(below: StreamHandle, settings: ClientTls | ServerTls, o: 
       else fail(handshake.error ?? handshakeFailure(failed.error, facts))
     }
     try {
-      for (const wait of [{ timeout: chosen.handshakeTimeout }, o.wait]) disarms.push(arm(wait, o.clock, () => ({ op: 'handshake', ...facts }), fail))
+      for (const wait of [{ timeout: chosen.handshakeTimeout }, o.wait])
+        disarms.push(arm(wait, o.clock, () => ({ op: 'handshake', ...facts }), fail))
     } catch (error) {
       below.attach({ readable() {}, writable() {} })
       for (const disarm of disarms) disarm?.()
       below.destroy(false)
       return reject(error)
     }
-    carrier.begin(
-      (transport) => handshake.start(transport as never, () => carrier.established()),
-      o.first,
-      progress,
-    )
+    try {
+      carrier.begin((transport) => handshake.start(transport as never, () => carrier.established()), o.first, progress)
+    } catch (error) {
+      fail(handshakeFailure(error, facts))
+    }
   })
 }
 
@@ -203,7 +204,7 @@ class ClientHandshake implements Handshake {
       ...(alpn && { ALPNProtocols: [...alpn] }),
       ...(this.#offered && { session: this.#offered.session }),
     })
-    if (keylog !== undefined) socket.on('keylog', (line: Buffer) => keylog(line.toString('latin1').trimEnd()))
+    if (keylog !== undefined) this.#log(socket, keylog)
     socket.once('secureConnect', () => {
       secured()
       this.#judge(socket)
@@ -216,7 +217,19 @@ class ClientHandshake implements Handshake {
     return socket
   }
 
+  /** A key log that throws ends the handshake it was told of, not the process. */
+  #log(socket: tls.TLSSocket, keylog: (line: string) => void): void {
+    socket.on('keylog', (line: Buffer) => {
+      try {
+        keylog(line.toString('latin1').trimEnd())
+      } catch (error) {
+        this.error ??= tlsError('HANDSHAKE_FAILED', this.#facts, 'the keylog function failed', error)
+      }
+    })
+  }
+
   #judge(socket: tls.TLSSocket): void {
+    if (this.error !== undefined) return
     const { verify, serverName, pins, depth, alpnRequired, sni } = this.#settings
     const resumed = socket.isSessionReused()
     const offered = resumed ? this.#offered : undefined
@@ -257,7 +270,7 @@ class ServerHandshake implements Handshake {
       ...(alpn && { ALPNProtocols: [...alpn] }),
       ...(choose && { SNICallback: (name: string, done: SniDone) => this.#choose(choose, name, done) }),
     })
-    if (keylog !== undefined) socket.on('keylog', (line: Buffer) => keylog(line.toString('latin1').trimEnd()))
+    if (keylog !== undefined) this.#log(socket, keylog)
     socket.once('secure', () => {
       secured()
       this.#judge(socket)
@@ -282,7 +295,19 @@ class ServerHandshake implements Handshake {
     }
   }
 
+  /** A key log that throws ends the handshake it was told of, not the process. */
+  #log(socket: tls.TLSSocket, keylog: (line: string) => void): void {
+    socket.on('keylog', (line: Buffer) => {
+      try {
+        keylog(line.toString('latin1').trimEnd())
+      } catch (error) {
+        this.error ??= tlsError('HANDSHAKE_FAILED', this.#facts, 'the keylog function failed', error)
+      }
+    })
+  }
+
   #judge(socket: tls.TLSSocket): void {
+    if (this.error !== undefined) return
     const { clientCert, pins, depth, alpnRequired } = this.#settings
     const facts = this.#facts
     const chain = clientCert === 'none' ? [] : chainOf(socket)
@@ -292,7 +317,8 @@ class ServerHandshake implements Handshake {
     if (clientCert === 'require' && chain.length === 0) this.error = tlsError('NO_CERTIFICATE', facts)
     else if (clientCert === 'require' && error !== undefined) this.error = error
     else if (pinError !== undefined) this.error = pinError
-    else if (alpnRequired && typeof socket.alpnProtocol !== 'string') this.error = tlsError('ALPN_MISMATCH', facts, 'the client offered none')
+    else if (alpnRequired && typeof socket.alpnProtocol !== 'string')
+      this.error = tlsError('ALPN_MISMATCH', facts, 'the client offered none')
     else this.info = new Info(socket, nameOf(socket), { verified: chain.length > 0 && error === undefined, error, chain })
   }
 }

@@ -12,8 +12,8 @@
  * systemd and OpenSSH refuse to remove what answers.)
  */
 
-import { type BigIntStats, lstatSync, renameSync, unlinkSync } from 'node:fs'
-import { chmod, link, lstat, mkdtemp, rename, rmdir, unlink } from 'node:fs/promises'
+import { type BigIntStats, linkSync, lstatSync, renameSync, unlinkSync } from 'node:fs'
+import { chmod, link, lstat, mkdtemp, rmdir, unlink } from 'node:fs/promises'
 import type { UnixAddress } from './address.js'
 import type { Driver, ListenerHandle, ListenSettings } from './driver.js'
 import {
@@ -136,7 +136,7 @@ class Place {
         if (systemCode(error) !== 'EEXIST') throw error
       }
       const stale = await this.#findStale()
-      if (stale !== undefined) await this.#remove(stale, `${folder}/old`)
+      if (stale !== undefined) this.#remove(stale, `${folder}/old`)
     }
     throw this.#error('EADDRINUSE', `the path ${show(this.#at.path)} is taken again and again by others`)
   }
@@ -166,19 +166,17 @@ class Place {
   }
 
   /**
-   * Removes a dead socket. Another process may have found it dead, too, and have put its own in its place a moment ago; so
-   * the name is moved away, which is atomic, and what was moved is looked at: what is not the dead one is put back.
+   * Removes a dead socket. Another process may have found it dead, too, and have put its own in its place a moment ago: so
+   * it is looked at again, then moved away, which is atomic, and what was moved is looked at once more; what is not the
+   * dead one is put back. All without giving up the processor, to keep the moment short in which the path is empty.
    */
-  async #remove(stale: Identity, grave: string): Promise<void> {
+  #remove(stale: Identity, grave: string): void {
     const { path } = this.#at
-    try {
-      await rename(path, grave)
-    } catch (error) {
-      return ignoreMissing(error)
-    }
-    const moved = await identityOf(grave)
-    if (moved !== undefined && !same(moved, stale)) await link(grave, path).catch(ignoreExisting)
-    await unlink(grave)
+    const found = identityNow(path)
+    if (found === undefined || !same(found, stale) || !attempt(() => renameSync(path, grave))) return
+    const moved = identityNow(grave)
+    if (moved !== undefined && !same(moved, stale)) attempt(() => linkSync(grave, path))
+    unlinkSync(grave)
   }
 
   /** Binds at the path itself. Between bind and chmod the permissions are those of the umask. */
@@ -186,10 +184,8 @@ class Place {
     const { path } = this.#at
     try {
       const stale = await this.#findStale()
-      if (stale !== undefined) {
-        const now = await identityOf(path)
-        if (now !== undefined && same(now, stale)) await unlink(path)
-      }
+      const now = stale && identityNow(path)
+      if (stale !== undefined && now !== undefined && same(now, stale)) attempt(() => unlinkSync(path))
       const handle = await this.#driver.listen(this.#at, this.#settings)
       const made = await identityOf(path)
       if (made === undefined) return handle
@@ -318,13 +314,13 @@ function same(a: Identity, b: Identity): boolean {
   return a.dev === b.dev && a.ino === b.ino && a.mtimeNs === b.mtimeNs
 }
 
-/** Runs a clean-up that others may have done before; whether it did anything. */
+/** Does what others may have done before; whether there was anything to do. */
 function attempt(fn: () => void): boolean {
   try {
     fn()
     return true
   } catch (error) {
-    ignoreMissing(error)
+    if (systemCode(error) !== 'EEXIST') ignoreMissing(error)
     return false
   }
 }
@@ -336,8 +332,4 @@ function closing(handle: ListenerHandle): Promise<void> {
 function ignoreMissing(error: unknown): undefined {
   const code = systemCode(error)
   if (code !== 'ENOENT' && code !== 'ENOTDIR') throw error
-}
-
-function ignoreExisting(error: unknown): void {
-  if (systemCode(error) !== 'EEXIST') throw error
 }

@@ -42,7 +42,11 @@ export function verifyFailure(reason: string, facts: ErrorFacts, detail?: string
 /** A `TlsError` of the table's sentence, with what is particular to this case behind it. */
 export function tlsError(code: TlsCode, facts: ErrorFacts = {}, detail?: string, cause?: unknown): TlsError {
   const sentence = CODES.TlsError[code]
-  return new TlsError(code, detail === undefined ? sentence : `${sentence}: ${detail}`, { phase: 'tls', ...facts, ...(cause !== undefined && { cause }) })
+  return new TlsError(code, detail === undefined ? sentence : `${sentence}: ${detail}`, {
+    phase: 'tls',
+    ...facts,
+    ...(cause !== undefined && { cause }),
+  })
 }
 
 /** OpenSSL's reason codes, by the end of Node's error code `ERR_SSL_…`. */
@@ -50,9 +54,18 @@ const HANDSHAKE: readonly (readonly [RegExp, TlsCode])[] = [
   [/NO_APPLICATION_PROTOCOL/, 'ALPN_MISMATCH'],
   [/PEER_DID_NOT_RETURN_A_CERTIFICATE|ALERT_CERTIFICATE_REQUIRED/, 'NO_CERTIFICATE'],
   [/HTTP_REQUEST|HTTPS_PROXY_REQUEST/, 'NOT_TLS'],
-  [/ALERT_PROTOCOL_VERSION|UNSUPPORTED_PROTOCOL|VERSION_TOO_LOW|VERSION_TOO_HIGH|NO_PROTOCOLS_AVAILABLE|UNKNOWN_PROTOCOL|INAPPROPRIATE_FALLBACK/, 'VERSION_MISMATCH'],
-  [/NO_SHARED_CIPHER|NO_CIPHERS_AVAILABLE|ALERT_INSUFFICIENT_SECURITY|NO_SUITABLE_SIGNATURE_ALGORITHM|NO_SUITABLE_KEY_SHARE|NO_SHARED_GROUPS?/, 'NO_SHARED_CIPHER'],
-  [/WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|RECORD_TOO_SMALL|BAD_RECORD_TYPE|UNEXPECTED_MESSAGE$|RECORD_LAYER_FAILURE|WRONG_SSL_VERSION/, 'NOT_TLS'],
+  [
+    /ALERT_PROTOCOL_VERSION|UNSUPPORTED_PROTOCOL|VERSION_TOO_LOW|VERSION_TOO_HIGH|NO_PROTOCOLS_AVAILABLE|UNKNOWN_PROTOCOL|INAPPROPRIATE_FALLBACK/,
+    'VERSION_MISMATCH',
+  ],
+  [
+    /NO_SHARED_CIPHER|NO_CIPHERS_AVAILABLE|ALERT_INSUFFICIENT_SECURITY|NO_SUITABLE_SIGNATURE_ALGORITHM|NO_SUITABLE_KEY_SHARE|NO_SHARED_GROUPS?/,
+    'NO_SHARED_CIPHER',
+  ],
+  [
+    /WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|RECORD_TOO_SMALL|BAD_RECORD_TYPE|UNEXPECTED_MESSAGE$|RECORD_LAYER_FAILURE|WRONG_SSL_VERSION/,
+    'NOT_TLS',
+  ],
   [/ALERT_/, 'PEER_ALERT'],
 ]
 

@@ -49,11 +49,14 @@ export function judgeChain({ failure, chain, depth, host }: ChainFacts, facts: E
   // OpenSSL has looked at the dates in a full handshake; a resumed one it takes as it was.
   for (const certificate of chain) {
     const now = Date.now()
-    if (now > Date.parse(certificate.validTo)) return verifyFailure('CERT_HAS_EXPIRED', facts, `${who}${describe('CERT_HAS_EXPIRED', [certificate])}`)
-    if (now < Date.parse(certificate.validFrom)) return verifyFailure('CERT_NOT_YET_VALID', facts, `${who}${describe('CERT_NOT_YET_VALID', [certificate])}`)
+    if (now > Date.parse(certificate.validTo))
+      return verifyFailure('CERT_HAS_EXPIRED', facts, `${who}${describe('CERT_HAS_EXPIRED', [certificate])}`)
+    if (now < Date.parse(certificate.validFrom))
+      return verifyFailure('CERT_NOT_YET_VALID', facts, `${who}${describe('CERT_NOT_YET_VALID', [certificate])}`)
   }
   const between = Math.max(0, chain.length - 2)
-  if (depth !== undefined && between > depth) return verifyFailure('CERT_CHAIN_TOO_LONG', facts, `${who}${between} intermediate certificates, at most ${depth} allowed`)
+  if (depth !== undefined && between > depth)
+    return verifyFailure('CERT_CHAIN_TOO_LONG', facts, `${who}${between} intermediate certificates, at most ${depth} allowed`)
   return undefined
 }
 

@@ -59,7 +59,7 @@ function element(bytes: Uint8Array, at: number, limit: number): Element {
 }
 
 function* children(bytes: Uint8Array, parent: Element): Generator<Element> {
-  for (let at = parent.start; at < parent.end; ) {
+  for (let at = parent.start; at < parent.end;) {
     const child = element(bytes, at, parent.end)
     yield child
     at = child.end
@@ -119,7 +119,9 @@ export function alternativeNames(certificate: Uint8Array): AlternativeNames {
 
 /** SHA-256 of the SubjectPublicKeyInfo, base64 (RFC 7469). */
 export function pinOf(certificate: X509Certificate): string {
-  return createHash('sha256').update(certificate.publicKey.export({ type: 'spki', format: 'der' })).digest('base64')
+  return createHash('sha256')
+    .update(certificate.publicKey.export({ type: 'spki', format: 'der' }))
+    .digest('base64')
 }
 
 export function factsOf(certificate: X509Certificate): CertificateFacts {

@@ -1,59 +1,15 @@
 // The command line as its users meet it: child processes, real sockets, exit codes.
 
 import assert from 'node:assert/strict'
-import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { connect, createServer, type Server, type Socket } from 'node:net'
+import { createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
-import type { Readable, Writable } from 'node:stream'
 import { describe, test, type TestContext } from 'node:test'
-import { createServer as createTlsServer, connect as tlsConnect } from 'node:tls'
-import { type Authority, developmentAuthority, EXIT_CODES } from 'fairlead'
-import { fairlead, folder, listeningAt, Output, type Program, shell } from './e2e/program.js'
-
-let made: Promise<Authority> | undefined
-const authority = (): Promise<Authority> => (made ??= developmentAuthority())
-
-/** Certificate files in a folder of the test. */
-async function credentials(t: TestContext, names = ['localhost', '127.0.0.1']): Promise<{ ca: string; cert: string; key: string; pem: { cert: string; key: string } }> {
-  const pem = await (await authority()).issue({ names })
-  const at = folder(t)
-  const files = { ca: join(at, 'ca.pem'), cert: join(at, 'cert.pem'), key: join(at, 'key.pem') }
-  writeFileSync(files.ca, (await authority()).cert)
-  writeFileSync(files.cert, pem.cert)
-  writeFileSync(files.key, pem.key)
-  return { ...files, pem }
-}
-
-/** Listens, and keeps the sockets that come to end them with the test. */
-async function listening(t: TestContext, server: Server, at: string | undefined = undefined): Promise<string> {
-  const sockets = new Set<Socket>()
-  server.on('connection', (socket: Socket) => {
-    sockets.add(socket)
-    socket.on('error', () => undefined)
-  })
-  if (at === undefined) server.listen(0, '127.0.0.1')
-  else server.listen(at)
-  await once(server, 'listening')
-  t.after(() => {
-    for (const socket of sockets) socket.destroy()
-    server.close()
-  })
-  const address = server.address()
-  return typeof address === 'object' && address !== null ? `tcp://127.0.0.1:${address.port}` : `unix:${address}`
-}
-
-async function accepted(server: Server, event = 'connection'): Promise<Socket> {
-  const [socket] = (await once(server, event)) as [Socket]
-  socket.on('error', () => undefined)
-  return socket
-}
-
-/** A server that does one thing to each client. */
-function echo(): Server {
-  return createServer({ allowHalfOpen: true }, (socket) => socket.pipe(socket))
-}
+import { createServer as createTlsServer } from 'node:tls'
+import { EXIT_CODES } from 'fairlead'
+import { fairlead, folder, listeningAt, Output, shell } from './e2e/program.js'
+import { accepted, authority, closing, credentials, dialled, digest, echo, everything, listening, PAYLOAD } from './e2e/sockets.js'
 
 const lines = (text: string): Record<string, unknown>[] =>
   text
@@ -73,7 +29,11 @@ describe('arguments', () => {
     assert.match(err, /Commands:\n {2}up/)
   })
 
-  for (const words of [['help', 'connect'], ['connect', '--help'], ['connect', '-h']]) {
+  for (const words of [
+    ['help', 'connect'],
+    ['connect', '--help'],
+    ['connect', '-h'],
+  ]) {
     test(`${words.join(' ')} shows options and an example for each common task`, async (t) => {
       const { code, out } = await fairlead(t, words).result()
       assert.equal(code, 0)
@@ -99,6 +59,7 @@ describe('arguments', () => {
     [['connect', '--ca', 'x', 'tcp://a:1'], /--ca needs a tls: endpoint/],
     [['connect', 'exec:cat'], /wants a network endpoint first/],
     [['listen', '--mode', '999', 'unix:/tmp/x'], /octal/],
+    [['relay', 'tcp://127.0.0.1:0', 'stdio:'], /many clients cannot share stdio:; fairlead listen --keep/],
     [['up', '--tcp-port', '70000'], /a port from 0 to 65535/],
     [['connect', '--pin', 'abc', '--insecure', 'tls://127.0.0.1:1'], /base64 SHA-256/],
   ]
@@ -142,7 +103,10 @@ describe('exit codes', () => {
     assert.match(err, /no-such-name\.invalid/)
   })
 
-  for (const [option, phase] of [['--timeout', 'everything'], ['--idle-timeout', 'no byte in either direction']] as const) {
+  for (const [option, phase] of [
+    ['--timeout', 'everything'],
+    ['--idle-timeout', 'no byte in either direction'],
+  ] as const) {
     test(`${option} has passed: 5`, async (t) => {
       const server = createServer({ allowHalfOpen: true }, (socket) => socket.resume())
       const at = await listening(t, server)
@@ -183,7 +147,10 @@ describe('exit codes', () => {
 
   test('a TLS stream cut off without close_notify: 7; with --allow-truncation it is an end', async (t) => {
     const { ca, pem } = await credentials(t)
-    for (const [options, expected] of [[[], EXIT_CODES.Broken], [['--allow-truncation'], 0]] as const) {
+    for (const [options, expected] of [
+      [[], EXIT_CODES.Broken],
+      [['--allow-truncation'], 0],
+    ] as const) {
       const server = createTlsServer({ cert: pem.cert, key: pem.key }, (socket) => {
         socket.on('error', () => undefined)
         socket.write('partial', () => (socket as unknown as { _parent?: Socket })._parent?.end())
@@ -215,146 +182,417 @@ describe('exit codes', () => {
   })
 })
 
-/** Both ways of one end of a join, whatever it is made of. */
-interface End {
-  readonly input: Writable
-  readonly output: Readable
-}
-
-interface Rig {
-  /** Behind the near end of the program, and behind the far one. */
-  near: End
-  far: End
-  /** Called when everything has ended. */
-  over(): Promise<void>
-}
-
-const PAYLOAD = Buffer.alloc(24 * 1024 * 1024)
-for (let i = 0; i < PAYLOAD.length; i += 4) PAYLOAD.writeUInt32LE(i, i)
-const digest = (data: Buffer): string => createHash('sha256').update(data).digest('hex')
-
-/** All of a stream. Not by iterating, which would destroy a socket together with its other direction. */
-async function everything(stream: Readable): Promise<Buffer> {
-  const chunks: Buffer[] = []
-  stream.on('data', (chunk: Buffer) => chunks.push(chunk))
-  await new Promise<void>((resolve, reject) => {
-    stream.once('end', resolve)
-    stream.once('close', () => reject(new Error(`closed without an end, after ${Buffer.concat(chunks).length} bytes`)))
-  })
-  return Buffer.concat(chunks)
-}
-
-const ofSocket = (socket: Socket): End => ({ input: socket, output: socket })
-const ofProgram = (program: Program): End => ({ input: program.stdin, output: program.stdout })
-const exits = (program: Program) => async () => assert.equal(await program.exited, 0, program.err.text)
-
-const dialled = async (endpoint: string): Promise<Socket> => {
-  const [, host, port] = /^tcp:\/\/(.*):(\d+)$/.exec(endpoint) ?? []
-  const socket = host ? connect({ host, port: Number(port), allowHalfOpen: true }) : connect({ path: endpoint.slice(5), allowHalfOpen: true })
-  socket.on('error', () => undefined)
-  await once(socket, 'connect')
-  return socket
-}
-
-/** Everything that joins two ends, and the transports it joins. */
-const RIGS: Record<string, (t: TestContext) => Promise<Rig>> = {
-  'connect tcp': async (t) => {
-    const server = createServer({ allowHalfOpen: true })
-    const at = await listening(t, server)
-    const program = fairlead(t, ['connect', at])
-    return { near: ofProgram(program), far: ofSocket(await accepted(server)), over: exits(program) }
-  },
-  'connect unix, between real pipes': async (t) => {
-    const server = createServer({ allowHalfOpen: true })
-    const at = await listening(t, server, join(folder(t), 's'))
-    // Only the last program may hold the output, or its end would not be seen before bash has ended, too.
-    const cats = 'exec 3<&0 4>&1; mkfifo i o; cat <&3 >i 3<&- 4>&- & cat <o >&4 3<&- 4>&- &'
-    const program = shell(t, `${cats} exec fairlead connect '${at}' <i >o 3<&- 4>&-`, { cwd: folder(t) })
-    return { near: ofProgram(program), far: ofSocket(await accepted(server)), over: exits(program) }
-  },
-  'connect tls': async (t) => {
-    const { ca, pem } = await credentials(t)
-    const server = createTlsServer({ cert: pem.cert, key: pem.key, allowHalfOpen: true })
-    const at = await listening(t, server)
-    const program = fairlead(t, ['connect', '--ca', ca, at.replace('tcp', 'tls')])
-    const far = await accepted(server, 'secureConnection')
-    // A Node server that ends in the turn of its handshake sends no close_notify (TLS 1.3), and the end is none.
-    await new Promise(setImmediate)
-    return { near: ofProgram(program), far: ofSocket(far), over: exits(program) }
-  },
-  'listen tcp': async (t) => {
-    const program = fairlead(t, ['listen', 'tcp://127.0.0.1:0'])
-    const socket = await dialled(await listeningAt(program))
-    t.after(() => socket.destroy())
-    return { near: ofProgram(program), far: ofSocket(socket), over: exits(program) }
-  },
-  'listen tls': async (t) => {
-    const { ca, cert, key } = await credentials(t)
-    const program = fairlead(t, ['listen', '--cert', cert, '--key', key, 'tls://127.0.0.1:0'])
-    const { port } = new URL((await listeningAt(program)).replace('tls', 'http'))
-    const socket = tlsConnect({ port: Number(port), host: '127.0.0.1', servername: 'localhost', ca: readFileSync(ca), allowHalfOpen: true } as never)
-    socket.on('error', () => undefined)
-    await once(socket, 'secureConnect')
-    t.after(() => socket.destroy())
-    return { near: ofProgram(program), far: ofSocket(socket), over: exits(program) }
-  },
-  'relay unix to tcp': async (t) => {
-    const server = createServer({ allowHalfOpen: true })
-    const at = await listening(t, server)
-    const program = fairlead(t, ['relay', `unix:${join(folder(t), 's')}`, at])
-    const near = await dialled(await listeningAt(program))
-    t.after(() => near.destroy())
-    return { near: ofSocket(near), far: ofSocket(await accepted(server)), over: async () => assert.equal(program.child.exitCode, null) }
-  },
-}
-
-describe('half-close', () => {
-  for (const [name, make] of Object.entries(RIGS)) {
-    for (const swap of [false, true]) {
-      const [first, other] = swap ? ['far', 'near'] : ['near', 'far']
-      /** The end that ends first is `a`. */
-      const rig = async (t: TestContext) => {
-        const { near, far, over } = await make(t)
-        return swap ? { a: far, b: near, over } : { a: near, b: far, over }
+describe('pipes', () => {
+  for (const way of ['socket', 'pipe']) {
+    test(`a ${way} closed by its reader ends the program quietly`, async (t) => {
+      const server = createServer((socket) => {
+        socket.on('error', () => undefined)
+        const more = () => {
+          while (!socket.destroyed && socket.write(PAYLOAD.subarray(0, 65_536)));
+        }
+        socket.on('drain', more)
+        more()
+      })
+      const at = await listening(t, server)
+      if (way === 'pipe') {
+        const program = shell(t, `fairlead connect ${at} </dev/null | head -c1 | od -An -c; echo "\${PIPESTATUS[0]}"`)
+        const { out, err } = await program.result()
+        assert.deepEqual([out.trim().split(/\s+/), err], [['\\0', '0'], ''])
+      } else {
+        const program = fairlead(t, ['connect', at])
+        await once(program.stdout, 'readable')
+        program.stdout.destroy()
+        assert.equal(await program.exited, 0)
+        assert.equal(program.err.text, '')
       }
-
-      test(`${name}: the ${first} end ends while the ${other} end is idle, and still gets its answer`, async (t) => {
-        const { a, b, over } = await rig(t)
-        a.input.end('question')
-        assert.equal((await everything(b.output)).toString(), 'question')
-        b.input.end('answer')
-        assert.equal((await everything(a.output)).toString(), 'answer')
-        await over()
-      })
-
-      test(`${name}: the ${first} end ends while what the ${other} end sends is stopped by a full pipe`, async (t) => {
-        const { a, b, over } = await rig(t)
-        b.input.write(PAYLOAD)
-        a.input.end('question')
-        assert.equal((await everything(b.output)).toString(), 'question')
-        assert.ok(b.input.writableLength > 0, 'the pipe was not full')
-        b.input.end()
-        assert.equal(digest(await everything(a.output)), digest(PAYLOAD))
-        await over()
-      })
-
-      test(`${name}: the ${first} end sends on and ends after the ${other} end has finished`, async (t) => {
-        const { a, b, over } = await rig(t)
-        b.input.end('done')
-        assert.equal((await everything(a.output)).toString(), 'done')
-        a.input.end(PAYLOAD)
-        assert.equal(digest(await everything(b.output)), digest(PAYLOAD))
-        await over()
-      })
-    }
-
-    test(`${name}: both ends end at once, behind a full pipe each`, async (t) => {
-      const { near, far, over } = await make(t)
-      near.input.end(PAYLOAD)
-      far.input.end(PAYLOAD)
-      const [there, back] = await Promise.all([everything(far.output), everything(near.output)])
-      assert.deepEqual([digest(there), digest(back)], [digest(PAYLOAD), digest(PAYLOAD)])
-      await over()
     })
   }
+
+  test('it ends as well while the other direction is stopped by a full pipe', async (t) => {
+    const server = createServer((socket) => {
+      socket.on('error', () => undefined)
+      socket.pause()
+      socket.write('one')
+    })
+    const at = await listening(t, server)
+    const program = fairlead(t, ['connect', at])
+    const socket = await accepted(server)
+    program.stdin.write(PAYLOAD)
+    await once(program.stdout, 'readable')
+    program.stdout.destroy()
+    socket.write('two')
+    assert.equal(await program.exited, 0)
+    assert.equal(program.err.text, '')
+  })
+
+  test('standard input from a file and output to a file', async (t) => {
+    const at = await listening(t, echo())
+    const cwd = folder(t)
+    writeFileSync(join(cwd, 'in'), PAYLOAD)
+    const { code, err } = await shell(t, `fairlead connect ${at} <in >out`, { cwd }).result()
+    assert.equal(code, 0, err)
+    assert.equal(digest(readFileSync(join(cwd, 'out'))), digest(PAYLOAD))
+  })
+
+  test('a full disk is told, with the exit code of the system', { skip: !existsSync('/dev/full') && 'no /dev/full' }, async (t) => {
+    const at = await listening(t, echo())
+    const { code, err } = await shell(t, `echo hello | fairlead connect ${at} >/dev/full`).result()
+    assert.equal(code, EXIT_CODES.SystemFailure)
+    assert.match(err, /standard output.*ENOSPC/)
+  })
+
+  test('an open descriptor as an end', async (t) => {
+    const at = await listening(t, echo())
+    const cwd = folder(t)
+    const { code, err } = await shell(
+      t,
+      `echo through 3 >in; fairlead relay fd:3 ${at} 3<in && fairlead connect ${at} fd:4 4<>in; cat in`,
+      { cwd },
+    ).result()
+    assert.equal(code, 0, err)
+    assert.match((await fairlead(t, ['connect', at, 'fd:99']).result()).err, /fd:99.*EBADF/)
+  })
+})
+
+describe('local ends', () => {
+  test('connect sends a file; what comes back is counted and told', async (t) => {
+    const at = await listening(t, echo())
+    const path = join(folder(t), 'f')
+    writeFileSync(path, 'contents')
+    const { code, err } = await fairlead(t, ['connect', at, `file:${path}`]).result()
+    assert.equal(code, 0)
+    assert.match(err, /8 bytes came back and were dropped/)
+  })
+
+  test('listen writes a file, over what was in it', async (t) => {
+    const path = join(folder(t), 'f')
+    writeFileSync(path, 'something longer that was there')
+    const program = fairlead(t, ['listen', 'tcp://127.0.0.1:0', `file:${path}`])
+    const socket = await dialled(await listeningAt(program))
+    socket.end('new')
+    assert.equal((await everything(socket)).length, 0)
+    assert.equal(await program.exited, 0, program.err.text)
+    assert.equal(readFileSync(path, 'utf8'), 'new')
+  })
+
+  test('a file that is not there: 4', async (t) => {
+    const at = await listening(t, echo())
+    const { code, err } = await fairlead(t, ['connect', at, 'file:/no/such/file']).result()
+    assert.equal(code, EXIT_CODES.SystemFailure)
+    assert.match(err, /file:\/no\/such\/file: no such file or directory \(ENOENT\)/)
+  })
+
+  test('relay between two local ends', async (t) => {
+    const cwd = folder(t)
+    writeFileSync(join(cwd, 'in'), 'b\na\n')
+    const { code, err } = await fairlead(t, ['relay', `file:${join(cwd, 'in')}`, 'exec:sort >out'], { cwd }).result()
+    assert.equal(code, 0, err)
+    assert.equal(readFileSync(join(cwd, 'out'), 'utf8'), 'a\nb\n')
+  })
+
+  test('a program learns whom it serves, and its pipeline ends with a client that breaks', async (t) => {
+    const program = fairlead(t, ['listen', '--keep', 'tcp://127.0.0.1:0', 'exec:echo "$FAIRLEAD_REMOTE"; echo $$; sleep 1000 | cat'])
+    const socket = await dialled(await listeningAt(program))
+    const output = new Output(socket)
+    const [, port, pid] = await output.until(/127\.0\.0\.1:(\d+)\n(\d+)\n/)
+    assert.equal(Number(port), socket.localPort)
+    socket.resetAndDestroy()
+    await program.err.until(/ECONNRESET/)
+    program.interrupt()
+    assert.equal(await program.exited, 0)
+    assert.throws(() => process.kill(Number(pid), 0), { code: 'ESRCH' })
+  })
+})
+
+describe('listen', () => {
+  test('without --keep the second client is refused and the first is served', async (t) => {
+    const program = fairlead(t, ['listen', '--json', 'tcp://127.0.0.1:0'])
+    const [, at = ''] = await program.err.until(/"event":"listening".*"endpoint":"([^"]+)"/)
+    const socket = await dialled(at)
+    socket.write('x')
+    await program.out.until('x')
+    await assert.rejects(dialled(at), { code: 'ECONNREFUSED' })
+    socket.end()
+    program.finish()
+    assert.equal(await program.exited, 0)
+  })
+
+  test('--connect-timeout limits the wait for a client: 5', async (t) => {
+    const { code } = await fairlead(t, ['listen', '--connect-timeout', '200ms', 'tcp://127.0.0.1:0']).result()
+    assert.equal(code, EXIT_CODES.DeadlineError)
+  })
+
+  test('--keep serves one client after the other, and standard input goes from one to the next without losing a byte', async (t) => {
+    const program = fairlead(t, ['listen', '--keep', `unix:${join(folder(t), 's')}`])
+    const at = await listeningAt(program)
+    for (const name of ['one', 'two', 'three']) {
+      const socket = await dialled(at)
+      const output = new Output(socket)
+      program.send(`to ${name}\n`)
+      await output.until(`to ${name}\n`)
+      socket.end(`from ${name}\n`)
+      await output.ended
+      assert.equal(output.text, `to ${name}\n`)
+    }
+    await program.out.until('from three\n')
+    assert.equal(program.out.text, 'from one\nfrom two\nfrom three\n')
+    program.interrupt()
+    assert.equal(await program.exited, 0)
+  })
+
+  test('--keep with exec: gives each of many clients a program of its own, at once', async (t) => {
+    const program = fairlead(t, ['listen', '--keep', 'tcp://127.0.0.1:0', 'exec:tr a-z A-Z'])
+    const at = await listeningAt(program)
+    const sockets = await Promise.all(Array.from({ length: 5 }, () => dialled(at)))
+    const answers = sockets.map((socket) => everything(socket))
+    for (const [i, socket] of [...sockets].reverse().entries()) socket.end(`client ${i}`)
+    assert.deepEqual((await Promise.all(answers)).map(String), ['CLIENT 4', 'CLIENT 3', 'CLIENT 2', 'CLIENT 1', 'CLIENT 0'])
+    program.interrupt()
+    assert.equal(await program.exited, 0)
+  })
+
+  test('a UNIX socket has the permissions of --mode and is gone afterwards', async (t) => {
+    const path = join(folder(t), 's')
+    const program = fairlead(t, ['listen', '--mode', '660', `unix:${path}`])
+    await listeningAt(program)
+    assert.equal(statSync(path).mode & 0o777, 0o660)
+    program.interrupt()
+    assert.equal(await program.exited, 130)
+    assert.equal(existsSync(path), false)
+  })
+
+  test('an address that is taken: 4', async (t) => {
+    const at = await listening(t, createServer())
+    const { code, err } = await fairlead(t, ['listen', at]).result()
+    assert.equal(code, EXIT_CODES.SystemFailure)
+    assert.match(err, /EADDRINUSE/)
+  })
+})
+
+describe('TLS', () => {
+  const tlsEcho = async (t: TestContext, options: object = {}) => {
+    const { pem, ...files } = await credentials(t)
+    const server = createTlsServer({ cert: pem.cert, key: pem.key, allowHalfOpen: true, ...options }, (socket) => socket.pipe(socket))
+    const at = (await listening(t, server)).replace('tcp', 'tls')
+    return { ...files, server, at }
+  }
+
+  test('--insecure says so every time, also with --quiet, and connects', async (t) => {
+    const { at } = await tlsEcho(t)
+    const { code, out, err } = await fairlead(t, ['connect', '--quiet', '--insecure', at]).finish('hello').result()
+    assert.deepEqual([code, out], [0, 'hello'])
+    assert.match(err, /^fairlead: warning: --insecure: the certificate of the peer is NOT verified/)
+  })
+
+  test('a pin of the right key connects, of another does not: 6', async (t) => {
+    const { at, ca } = await tlsEcho(t)
+    const pin = (
+      await shell(
+        t,
+        `openssl s_client -connect ${at.slice(6)} </dev/null 2>/dev/null | openssl x509 -pubkey -noout | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary | base64`,
+      ).result()
+    ).out.trim()
+    const right = await fairlead(t, ['connect', '--ca', ca, '--pin', `sha256/${pin}`, at])
+      .finish('hello')
+      .result()
+    assert.deepEqual([right.code, right.out], [0, 'hello'], right.err)
+    const wrong = await fairlead(t, ['connect', '--ca', ca, '--pin', `${'A'.repeat(43)}=`, at]).result()
+    assert.equal(wrong.code, EXIT_CODES.TlsError)
+    assert.match(wrong.err, /PIN_MISMATCH/)
+  })
+
+  test('ALPN is negotiated and told; without a common protocol: 6', async (t) => {
+    const { at, ca } = await tlsEcho(t, { ALPNProtocols: ['x-two'] })
+    const { code, err } = await fairlead(t, ['connect', '--json', '--ca', ca, '--alpn', 'x-one,x-two', at]).finish().result()
+    assert.equal(code, 0, err)
+    assert.equal(lines(err).find(({ event }) => event === 'tls')?.['alpn'], 'x-two')
+    assert.equal((await fairlead(t, ['connect', '--ca', ca, '--alpn', 'x-one', at]).result()).code, EXIT_CODES.TlsError)
+  })
+
+  test('--server-name is asked for and verified', async (t) => {
+    const { at, ca } = await tlsEcho(t)
+    const right = await fairlead(t, ['connect', '--json', '--ca', ca, '--server-name', 'localhost', at]).finish().result()
+    assert.equal(lines(right.err).find(({ event }) => event === 'tls')?.['serverName'], 'localhost')
+    const wrong = await fairlead(t, ['connect', '--ca', ca, '--server-name', 'other.example', at]).result()
+    assert.equal(wrong.code, EXIT_CODES.TlsError)
+    assert.match(wrong.err, /NAME_MISMATCH/)
+  })
+
+  test('client certificates: shown by connect, required by listen; keys may be encrypted', async (t) => {
+    const server = await credentials(t)
+    const { cert, key } = await (await authority()).issue({ names: ['client'], purpose: 'client', passphrase: 'open sesame' })
+    const at = folder(t)
+    writeFileSync(join(at, 'client.pem'), cert + key)
+    writeFileSync(join(at, 'word'), 'open sesame\n')
+    writeFileSync(join(at, 'wrong'), 'sesame\n')
+    const listener = fairlead(t, [
+      'listen',
+      '--keep',
+      '--cert',
+      server.cert,
+      '--key',
+      server.key,
+      '--require-client-cert',
+      '--client-ca',
+      server.ca,
+      'tls://localhost:0',
+      'exec:cat',
+    ])
+    const endpoint = await listeningAt(listener)
+    const client = (file: string) =>
+      fairlead(t, ['connect', '--ca', server.ca, '--cert', join(at, 'client.pem'), '--passphrase', join(at, file), endpoint])
+    const { code, out, err } = await client('word').finish('hello').result()
+    assert.deepEqual([code, out], [0, 'hello'], err)
+    const wrong = await client('wrong').result()
+    assert.equal(wrong.code, EXIT_CODES.TlsError)
+    assert.match(wrong.err, /BAD_PASSPHRASE/)
+    assert.notEqual((await fairlead(t, ['connect', '--ca', server.ca, endpoint]).finish('hello').result()).code, 0)
+  })
+
+  test('listen without --cert makes a certificate, kept for the next time, and says how to verify it', async (t) => {
+    const state = folder(t)
+    const program = fairlead(t, ['listen', '--state', state, 'tls://localhost:0'])
+    const [, ca = ''] = await program.err.until(/verify it with --ca (\S+)\n/)
+    const client = fairlead(t, ['connect', '--ca', ca, await listeningAt(program)]).finish('hello')
+    await program.out.until('hello')
+    program.finish('answer')
+    const { code, out } = await client.result()
+    assert.deepEqual([code, out], [0, 'answer'])
+    assert.equal(statSync(ca).mode & 0o077, 0)
+  })
+})
+
+describe('dialling', () => {
+  test('--from binds the local end', async (t) => {
+    const server = createServer((socket) => socket.end(String(socket.remoteAddress)))
+    const at = await listening(t, server)
+    const { code, out, err } = await fairlead(t, ['connect', '--from', 'tcp://127.0.0.9:0', at]).result()
+    assert.deepEqual([code, out], [0, '127.0.0.9'], err)
+  })
+
+  test('an abstract UNIX name', { skip: process.platform !== 'linux' && 'Linux alone has abstract names' }, async (t) => {
+    const name = `fairlead-test-${process.pid}`
+    const program = fairlead(t, ['listen', `unix:@${name}`, 'exec:cat'])
+    await listeningAt(program)
+    const { code, out, err } = await fairlead(t, ['connect', `unix:@${name}`])
+      .finish('hello')
+      .result()
+    assert.deepEqual([code, out], [0, 'hello'], err)
+  })
+})
+
+describe('events', () => {
+  test('--json: each connection opens and closes once, the end has counters, and an error has class, code and exit code', async (t) => {
+    const at = await listening(t, echo())
+    const { out, err } = await fairlead(t, ['connect', '--json', at]).finish('hello').result()
+    const events = lines(err)
+    assert.deepEqual(
+      events.map(({ event }) => event),
+      ['open', 'close', 'done'],
+    )
+    assert.equal(out, 'hello')
+    const { received, sent, outcome } = events.at(-1) as Record<string, unknown>
+    assert.deepEqual({ received, sent, outcome }, { received: 5, sent: 5, outcome: 'ended' })
+
+    const failed = await fairlead(t, ['connect', '--json', 'tcp://127.0.0.1:http']).result()
+    const [error] = lines(failed.err)
+    assert.deepEqual([error?.['event'], error?.['class'], error?.['code'], error?.['exit']], ['error', 'AddressError', 'BAD_PORT', 3])
+    assert.equal(lines((await fairlead(t, ['connect', '--json', '--nonsense']).result()).err)[0]?.['exit'], EXIT_CODES.Usage)
+  })
+
+  test('nothing a peer says reaches the terminal as a control character (attack 14)', async (t) => {
+    const { code, err } = await fairlead(t, ['connect', 'tcp://a\u001b[2J:1']).result()
+    assert.equal(code, EXIT_CODES.AddressError)
+    assert.doesNotMatch(err, /[\u0000-\u0009\u000b-\u001f\u007f]/)
+  })
+})
+
+describe('relay', () => {
+  test('serves many clients at once, each with a connection of its own', async (t) => {
+    let connections = 0
+    const server = createServer({ allowHalfOpen: true }, (socket) => {
+      connections++
+      socket.pipe(socket)
+    })
+    const at = await listening(t, server)
+    const program = fairlead(t, ['relay', 'tcp://127.0.0.1:0', at])
+    const front = await listeningAt(program)
+    const sockets = await Promise.all(Array.from({ length: 50 }, () => dialled(front)))
+    const answers = sockets.map((socket) => everything(socket))
+    for (const [i, socket] of sockets.entries()) socket.end(`client ${i}`)
+    assert.deepEqual(
+      (await Promise.all(answers)).map(String),
+      sockets.map((_, i) => `client ${i}`),
+    )
+    assert.equal(connections, 50)
+    program.interrupt()
+    assert.equal(await program.exited, 0)
+  })
+
+  test('a client whose B cannot be reached is reset, is told of, and disturbs no other', async (t) => {
+    const path = join(folder(t), 'later')
+    const program = fairlead(t, ['relay', 'tcp://127.0.0.1:0', `unix:${path}`])
+    const front = await listeningAt(program)
+    const early = await dialled(front)
+    const [error] = (await once(early, 'error').catch((reason: unknown) => [reason])) as [NodeJS.ErrnoException]
+    assert.equal(error.code, 'ECONNRESET')
+    await program.err.until(/127\.0\.0\.1:\d+: .*ENOENT/)
+    await listening(t, echo(), path)
+    const socket = await dialled(front)
+    socket.end('hello')
+    assert.equal(String(await everything(socket)), 'hello')
+  })
+
+  for (const side of ['client', 'server']) {
+    test(`a reset by the ${side} is passed on as a reset, never as an end`, async (t) => {
+      const server = createServer({ allowHalfOpen: true })
+      const at = await listening(t, server)
+      const program = fairlead(t, ['relay', 'tcp://127.0.0.1:0', at])
+      const client = await dialled(await listeningAt(program))
+      const behind = await accepted(server)
+      client.write('ping')
+      await once(behind, 'data')
+      behind.write('pong')
+      await once(client, 'data')
+      const [resets, sees] = side === 'client' ? [client, behind] : [behind, client]
+      let ended = false
+      sees.on('end', () => {
+        ended = true
+      })
+      const failed = closing(sees)
+      resets.resetAndDestroy()
+      assert.equal(await failed, true)
+      assert.equal(ended, false)
+    })
+  }
+
+  test('Ctrl-C drains: who is served may finish, who comes is refused; a second one ends at once', async (t) => {
+    const at = await listening(t, echo())
+    const program = fairlead(t, ['relay', '--json', 'tcp://127.0.0.1:0', at])
+    const [, front = ''] = await program.err.until(/"event":"listening".*"endpoint":"([^"]+)"/)
+    const [first, second] = [await dialled(front), await dialled(front)]
+    for (const socket of [first, second]) {
+      socket.write('here')
+      await once(socket, 'data')
+    }
+    program.interrupt()
+    await program.err.until(/"event":"drain".*"stage":"listeners-closed","connections":2/)
+    await assert.rejects(dialled(front), { code: 'ECONNREFUSED' })
+    first.end('more')
+    assert.equal(String(await everything(first)), 'more')
+    program.interrupt()
+    assert.equal(await program.exited, 130)
+  })
+
+  test('--idle-timeout ends a client that says nothing, and its connection to B', async (t) => {
+    const server = createServer({ allowHalfOpen: true })
+    const at = await listening(t, server)
+    const program = fairlead(t, ['relay', '--idle-timeout', '200ms', 'tcp://127.0.0.1:0', at])
+    const client = await dialled(await listeningAt(program))
+    const behind = await accepted(server)
+    behind.resume()
+    client.resume()
+    await Promise.all([closing(client), closing(behind)])
+    await program.err.until('no byte in either direction for 200 ms')
+  })
 })

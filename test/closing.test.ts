@@ -472,6 +472,21 @@ describe('close against a peer that does not read', () => {
     assert.deepEqual(raw.network.sockets(), [])
   })
 
+  test('N28: gives up after the linger time also where nothing tells that the stream was destroyed', async () => {
+    for (const o of [undefined, { timeout: 5_000 }, { deadline: new Deadline() }]) {
+      const clock = new VirtualClock()
+      await using pair = connectionPair({ clock, capacity: 10, limits: { unsent: 100 } })
+      await pair.a.write(new Uint8Array(60))
+      const ending = rejection(pair.a.end())
+      const closing = pair.a.close(o)
+      await clock.advance(5_000)
+      const { clean, unsent } = await closing
+      assert.deepEqual({ clean, unsent }, { clean: false, unsent: 50 })
+      assert.equal((await ending).code, 'CLOSED')
+      assert.equal(clock.pending, 0)
+    }
+  })
+
   test('gives up at its own deadline, which may be moved', async () => {
     const clock = new VirtualClock()
     await using raw = await rawPair({ clock })

@@ -4,8 +4,8 @@ import assert from 'node:assert/strict'
 import { createConnection } from 'node:net'
 import { after, describe, test } from 'node:test'
 import { getHeapStatistics } from 'node:v8'
-import { DeadlineError, Network, TlsError, type TraceEvent } from 'fairlead'
-import { clog, connectionPair, memory, settle, VirtualClock } from 'fairlead/testing'
+import { DeadlineError, Network, type SocketError, TlsError, type TraceEvent } from 'fairlead'
+import { clog, connectionPair, faulty, memory, settle, VirtualClock } from 'fairlead/testing'
 import { removePaths, testCredentials, TRANSPORTS } from './matrix.js'
 
 after(removePaths)
@@ -132,6 +132,39 @@ describe('S9: handshakes that do not happen', () => {
     assert.ok(errors[0] instanceof TlsError)
     await network.end({ abort: true })
   })
+})
+
+describe('X2: TLS whose transport ends without close_notify', () => {
+  for (const version of ['TLSv1.3', 'TLSv1.2'] as const) {
+    test(`is Broken, never an end, wherever the stream is cut [${version}]`, async () => {
+      const { ca, cert, key } = await testCredentials()
+      const reply = new Uint8Array(2_000).fill(7)
+      let [handshakes, prefixes] = [0, 0]
+      for (let after = 100; after < 4_500; after += 97) {
+        const driver = faulty(memory(), (role) => (role === 'accepted' ? { cut: { after, of: 'write', by: 'end' } } : undefined))
+        const network = new Network({ driver })
+        const tls = { cert, key, minVersion: version, maxVersion: version }
+        const server = await network.serve('tls://127.0.0.1:0', { tls }, async (connection) => {
+          await connection.write(reply.subarray(0, 1_000))
+          await connection.write(reply.subarray(1_000))
+        })
+        const verdict = await network
+          .connect(server.endpoints[0], { tls: { ca, serverName: 'localhost', sessions: false } })
+          .then((client) => client.readAll())
+          .then(
+            (all) => `a clean end after ${all.length} bytes`,
+            (error: SocketError) => error.code,
+          )
+        if (verdict === 'TLS_TRUNCATED') prefixes++
+        else if (verdict !== `a clean end after ${reply.length} bytes`) {
+          handshakes++
+          assert.match(verdict, /^HANDSHAKE_CLOSED|HANDSHAKE_FAILED$/, `cut after ${after} bytes`)
+        }
+        await network.end({ abort: true })
+      }
+      assert.ok(handshakes > 3 && prefixes > 10, `${handshakes} during the handshake, ${prefixes} behind it`)
+    })
+  }
 })
 
 describe('X6: an upgrade with plain text left over', () => {

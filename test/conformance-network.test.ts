@@ -3,15 +3,19 @@ import { after, describe, test } from 'node:test'
 import { checkNetworks, settle } from 'fairlead/testing'
 import { NETWORKS, removePaths } from './matrix.js'
 
+/** One transport alone, for those who work on it. */
 const wanted = process.env['TRANSPORT']
 
 for (const network of await NETWORKS()) {
   if (wanted !== undefined && network.transport !== wanted) continue
   describe(network.name, { concurrency: false, skip: network.missing ?? false }, () => {
-    checkNetworks(network, { test, watchdog: Number(process.env['WATCHDOG'] ?? 60_000) })
+    checkNetworks(network, { test })
     test(`S13 nothing is left open [${network.name}]`, async () => {
       await settle(10)
-      assert.deepEqual(process.getActiveResourcesInfo().filter((name) => /^(TCP|SimpleWrite|Connect|Shutdown)/.test(name)), [])
+      assert.deepEqual(
+        process.getActiveResourcesInfo().filter((name) => /^(TCP|SimpleWrite|Connect|Shutdown)/.test(name)),
+        [],
+      )
     })
   })
 }

@@ -4,6 +4,7 @@ import { checkStreams, settle, STREAM_PROPERTIES } from 'fairlead/testing'
 import { removePaths, TRANSPORTS } from './matrix.js'
 import { skipsOn, SUBSET, SUBSET_ONLY } from './properties.js'
 
+/** One transport alone, for those who work on it. */
 const wanted = process.env['TRANSPORT']
 
 for (const transport of TRANSPORTS) {
@@ -11,12 +12,15 @@ for (const transport of TRANSPORTS) {
   describe(transport.name, { concurrency: false, skip: transport.missing ?? false }, () => {
     const only = SUBSET_ONLY.includes(transport.transport) ? SUBSET : undefined
     const skip = skipsOn([...new Set(STREAM_PROPERTIES.map(({ id }) => id))], transport)
-    checkStreams(transport, { test, only, skip, watchdog: Number(process.env['WATCHDOG'] ?? 60_000) })
+    checkStreams(transport, { test, only, skip })
     test(`S13 nothing is left open [${transport.name}]`, async () => {
       await transport.close()
       await settle(5)
       // The runner's own pipes are no sockets of ours.
-      assert.deepEqual(process.getActiveResourcesInfo().filter((name) => /^(TCP|SimpleWrite|Connect|Shutdown)/.test(name)), [])
+      assert.deepEqual(
+        process.getActiveResourcesInfo().filter((name) => /^(TCP|SimpleWrite|Connect|Shutdown)/.test(name)),
+        [],
+      )
     })
   })
 }

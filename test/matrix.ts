@@ -5,6 +5,7 @@ import { networkInterfaces, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type ConnectOptions, type ListenOptions, Network } from 'fairlead'
 import {
+  connectHandles,
   connectionPair,
   faulty,
   memory,
@@ -14,9 +15,14 @@ import {
   type Driver,
   type FaultPlan,
   type NetworkMaker,
+  type StreamHandle,
   type StreamMaker,
 } from 'fairlead/testing'
 import { developmentAuthority } from '#src/authority.js'
+import { systemClock } from '#src/deadline.js'
+import { node } from '#src/drivers/node.js'
+import { prepareClient, prepareServer } from '#src/tls-options.js'
+import { secure } from '#src/tls.js'
 
 export interface Transport extends StreamMaker {
   readonly driver: 'memory' | 'node'
@@ -121,6 +127,48 @@ async function inTls({ a, b }: ConnectionPair): Promise<ConnectionPair> {
 /** Reads and writes of few bytes, and many that find nothing at first. */
 const CHOPPY: FaultPlan = { slice: 300, ragged: true, stutter: 0.2, seed: 9 }
 
+/** Two ends of a UNIX-domain connection, below the level of connections. */
+async function unixHandles(): Promise<[StreamHandle, StreamHandle]> {
+  const driver = node()
+  const settings = { noDelay: true, keepAlive: false, backlog: 1, ipv6Only: false, reusePort: false } as const
+  const listener = await driver.listen({ family: 'unix', path: await freshPath(), abstract: false }, settings)
+  const accepted = new Promise<StreamHandle>((resolve) => {
+    listener.attach({
+      acceptable: () => {
+        const handle = listener.accept()
+        if (handle !== undefined) resolve(handle)
+      },
+    })
+  })
+  const dialled = new Promise<StreamHandle>((resolve, reject) => {
+    driver.dial(listener.local, settings, (error, handle) => (handle ? resolve(handle) : reject(error as Error)))
+  })
+  const pair = await Promise.all([dialled, accepted])
+  await new Promise<void>((resolve) => listener.close(resolve))
+  return pair
+}
+
+/** TLS by public means alone, which other runtimes use. */
+function portableTls(): Transport {
+  const how = { clock: systemClock, portable: true }
+  return {
+    driver: 'node',
+    transport: 'portable tls',
+    name: 'node portable tls',
+    async pair(): Promise<ConnectionPair> {
+      const { ca, cert, key } = await testCredentials()
+      const [one, other] = await unixHandles()
+      const [client, server] = await Promise.all([
+        secure(one, prepareClient({ ca, serverName: 'localhost' }), how),
+        secure(other, prepareServer({ cert, key }), how),
+      ])
+      const pair = connectHandles(client.handle, server.handle)
+      return { a: pair.a, b: pair.b, dispose: () => pair.owner.end({ abort: true }) }
+    },
+    async close() {},
+  }
+}
+
 const loopback4 = async () => 'tcp://127.0.0.1:0'
 const secure4 = async () => 'tls://127.0.0.1:0'
 
@@ -134,8 +182,12 @@ export const TRANSPORTS: readonly Transport[] = [
   overNetwork('unix', { at: async () => `unix:${await freshPath()}` }),
   overNetwork('tls1.3', overTls(secure4, 'TLSv1.3')),
   overNetwork('tls1.2', overTls(secure4, 'TLSv1.2')),
-  overNetwork('tls over unix', overTls(async () => `tls+unix:${await freshPath()}`, 'TLSv1.3')),
+  overNetwork(
+    'tls over unix',
+    overTls(async () => `tls+unix:${await freshPath()}`, 'TLSv1.3'),
+  ),
   overNetwork('choppy tls', { ...overTls(secure4, 'TLSv1.3'), driver: faulty(memory(), { ...CHOPPY, slice: 1500 }) }),
+  portableTls(),
   overNetwork('tls in tls', { ...overTls(secure4, 'TLSv1.3'), wrap: inTls }),
 ]
 

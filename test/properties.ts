@@ -30,11 +30,11 @@ const not = (verdict: Verdict): Row => ({ at: [], verdict })
 const at = (...files: string[]): Row => ({ at: files, verdict: 'applies' })
 
 /** Transports on which only {@link SUBSET} is run; the others get everything. */
-export const SUBSET_ONLY: readonly string[] = ['tcp6', 'tls1.2', 'tls over unix', 'choppy tls', 'tls in tls']
+export const SUBSET_ONLY: readonly string[] = ['tcp6', 'tls1.2', 'tls over unix', 'choppy tls', 'portable tls', 'tls in tls']
 
 /** What differs between transports rather than between the layers above them. */
 export const SUBSET: readonly string[] = [
-  ...['T1', 'T3', 'T8', 'T10', 'T11', 'T13', 'T17', 'T18', 'T19', 'T20', 'T21', 'T22', 'T23', 'T26', 'T27', 'T29', 'T31'],
+  ...['T1', 'T3', 'T8', 'T10', 'T11', 'T13', 'T17', 'T18', 'T19', 'T20', 'T21', 'T22', 'T23', 'T26', 'T27', 'T28', 'T29', 'T31'],
   ...['T32', 'T33', 'T34', 'T36', 'T37', 'T38', 'G1', 'G2', 'G5', 'G7', 'G8', 'G9', 'G10', 'G11'],
   ...['N1', 'N7', 'N9', 'N10', 'N11', 'N13', 'N17', 'N28', 'X3', 'X4'],
 ]
@@ -121,7 +121,9 @@ export const PROPERTIES: Readonly<Record<string, Row>> = {
   N26: not(LATER),
   N27: {
     at: ['conformance-more.test.ts'],
-    verdict: { adapted: 'records are whole at every deadline, so a write that timed out leaves the stream usable; bytesWritten tells what went out' },
+    verdict: {
+      adapted: 'records are whole at every deadline, so a write that timed out leaves the stream usable; bytesWritten tells what went out',
+    },
   },
   N28: clogged(),
   N29: not({ not: 'left to OpenSSL’s own limits' }),
@@ -140,13 +142,19 @@ export const PROPERTIES: Readonly<Record<string, Row>> = {
   S1: { at: ['checker', 'server.test.ts'], verdict: { adapted: 'the node driver parks what it cannot leave in the backlog' } },
   S2: at('server.test.ts'),
   S3: at('server.test.ts'),
-  S4: { at: ['checker', 'accept.test.ts', 'server.test.ts'], verdict: { adapted: 'while suspended, new clients wait in the backlog (node: parked) rather than being refused' } },
+  S4: {
+    at: ['checker', 'accept.test.ts', 'server.test.ts'],
+    verdict: { adapted: 'while suspended, new clients wait in the backlog (node: parked) rather than being refused' },
+  },
   S5: { at: ['checker', 'server.test.ts'], verdict: 'applies' },
   S6: { at: ['checker', 'server.test.ts'], verdict: 'applies' },
   S7: { at: ['checker', 'server.test.ts'], verdict: 'applies' },
   S8: at('server.test.ts'),
   S9: at('conformance-more.test.ts'),
-  S10: { at: ['accept.test.ts', 'server.test.ts'], verdict: { adapted: 'exact counts and cadence with the fault injector; the node driver infers' } },
+  S10: {
+    at: ['accept.test.ts', 'server.test.ts'],
+    verdict: { adapted: 'exact counts and cadence with the fault injector; the node driver infers' },
+  },
   S11: { at: ['accept.test.ts', 'server.test.ts'], verdict: { adapted: 'exact with the fault injector; the node driver is never told' } },
   S12: { at: ['checker', 'accept.test.ts', 'server.test.ts'], verdict: 'applies' },
   S13: { at: ['checker', 'server.test.ts'], verdict: 'applies' },

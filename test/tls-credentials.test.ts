@@ -24,7 +24,8 @@ before(async () => {
 
 after(() => rmSync(directory, { recursive: true, force: true }))
 
-const encrypted = (type: 'pkcs8' | 'sec1') => createPrivateKey(issued.key).export({ type, format: 'pem', cipher: 'aes-128-cbc', passphrase: 'right' }) as string
+const encrypted = (type: 'pkcs8' | 'sec1') =>
+  createPrivateKey(issued.key).export({ type, format: 'pem', cipher: 'aes-128-cbc', passphrase: 'right' }) as string
 
 test('certificates and keys are taken as text, path, URL, bytes and function', async () => {
   const paths = [join(directory, 'cert.pem'), join(directory, 'key.pem')] as const
@@ -61,28 +62,88 @@ test('an encrypted traditional RSA key opens, and one without need of it ignores
 })
 
 const BAD: readonly (readonly [string, string, RegExp, () => ServerTlsOptions])[] = [
-  ['a missing file', 'MISSING_FILE', /^a certificate or key file cannot be read: cert "\/nowhere\/cert\.pem" \(ENOENT\)$/, () => ({ cert: '/nowhere/cert.pem', key: issued.key })],
+  [
+    'a missing file',
+    'MISSING_FILE',
+    /^a certificate or key file cannot be read: cert "\/nowhere\/cert\.pem" \(ENOENT\)$/,
+    () => ({ cert: '/nowhere/cert.pem', key: issued.key }),
+  ],
   ['a directory for a file', 'MISSING_FILE', /\(EISDIR\)$/, () => ({ cert: directory, key: issued.key })],
   ['a missing key file', 'MISSING_FILE', /key "\/nowhere\/key\.pem"/, () => ({ cert: issued.cert, key: '/nowhere/key.pem' })],
   ['text that is not PEM', 'BAD_PEM', /^the text is not valid PEM: cert: /, () => ({ cert: 'not\nPEM', key: issued.key })],
   ['bytes that are not PEM', 'BAD_PEM', /cert: there is no certificate in it$/, () => ({ cert: new Uint8Array(100), key: issued.key })],
-  ['a damaged certificate', 'BAD_PEM', /cert: certificate 1 of 1 cannot be read$/, () => ({ cert: issued.cert.replace(/\n[A-Za-z0-9+/]{10}/, '\nAAAAAAAAAA'), key: issued.key })],
+  [
+    'a damaged certificate',
+    'BAD_PEM',
+    /cert: certificate 1 of 1 cannot be read$/,
+    () => ({ cert: issued.cert.replace(/\n[A-Za-z0-9+/]{10}/, '\nAAAAAAAAAA'), key: issued.key }),
+  ],
   ['a key for a certificate', 'BAD_PEM', /there is no certificate in it/, () => ({ cert: issued.key, key: issued.key })],
   ['a certificate for a key', 'BAD_PEM', /there is no private key in it/, () => ({ cert: issued.cert, key: issued.cert })],
-  ['a damaged key', 'BAD_PEM', /the private key is damaged/, () => ({ cert: issued.cert, key: issued.key.replace(/\n[A-Za-z0-9+/]{10}/, '\n??????????') })],
-  ['a key that is no key', 'BAD_KEY', /^the private key cannot be used: key$/, () => ({ cert: issued.cert, key: issued.key.replace(/\n[A-Za-z0-9+/]{10}/, '\nAAAAAAAAAA') })],
-  ['a missing passphrase', 'BAD_PASSPHRASE', /key is encrypted and no passphrase was given$/, () => ({ cert: issued.cert, key: encrypted('pkcs8') })],
-  ['a missing passphrase of a traditional key', 'BAD_PASSPHRASE', /no passphrase was given$/, () => ({ cert: issued.cert, key: encrypted('sec1') })],
-  ['a wrong passphrase', 'BAD_PASSPHRASE', /^the passphrase of the private key is missing or wrong: key$/, () => ({ cert: issued.cert, key: encrypted('pkcs8'), passphrase: 'wrong' })],
-  ['a wrong passphrase of a traditional key', 'BAD_PASSPHRASE', /missing or wrong: key$/, () => ({ cert: issued.cert, key: encrypted('sec1'), passphrase: 'wrong' })],
+  [
+    'a damaged key',
+    'BAD_PEM',
+    /the private key is damaged/,
+    () => ({ cert: issued.cert, key: issued.key.replace(/\n[A-Za-z0-9+/]{10}/, '\n??????????') }),
+  ],
+  [
+    'a key that is no key',
+    'BAD_KEY',
+    /^the private key cannot be used: key$/,
+    () => ({ cert: issued.cert, key: issued.key.replace(/\n[A-Za-z0-9+/]{10}/, '\nAAAAAAAAAA') }),
+  ],
+  [
+    'a missing passphrase',
+    'BAD_PASSPHRASE',
+    /key is encrypted and no passphrase was given$/,
+    () => ({ cert: issued.cert, key: encrypted('pkcs8') }),
+  ],
+  [
+    'a missing passphrase of a traditional key',
+    'BAD_PASSPHRASE',
+    /no passphrase was given$/,
+    () => ({ cert: issued.cert, key: encrypted('sec1') }),
+  ],
+  [
+    'a wrong passphrase',
+    'BAD_PASSPHRASE',
+    /^the passphrase of the private key is missing or wrong: key$/,
+    () => ({ cert: issued.cert, key: encrypted('pkcs8'), passphrase: 'wrong' }),
+  ],
+  [
+    'a wrong passphrase of a traditional key',
+    'BAD_PASSPHRASE',
+    /missing or wrong: key$/,
+    () => ({ cert: issued.cert, key: encrypted('sec1'), passphrase: 'wrong' }),
+  ],
   ['an empty passphrase', 'BAD_PASSPHRASE', /missing or wrong/, () => ({ cert: issued.cert, key: encrypted('sec1'), passphrase: '' })],
   ['a key without certificate', 'NEEDS_CERTIFICATE', /key was given without cert/, () => ({ key: issued.key })],
   ['no certificate', 'NEEDS_CERTIFICATE', /needs a certificate and a key/, () => ({})],
   ['an unknown cipher', 'UNKNOWN_CIPHER', /no known cipher: "NOPE"$/, () => ({ cert: issued.cert, key: issued.key, ciphers: 'NOPE' })],
-  ['an unknown cipher among known ones', 'UNKNOWN_CIPHER', /"TLS_AES_512_GCM"$/, () => ({ cert: issued.cert, key: issued.key, ciphers: 'HIGH:!aNULL:TLS_AES_128_GCM_SHA256:TLS_AES_512_GCM' })],
-  ['an authority that is no certificate', 'BAD_PEM', /ca\[1\]: there is no certificate/, () => ({ cert: issued.cert, key: issued.key, ca: [issued.cert, issued.key] })],
-  ['a revocation list that is none', 'BAD_PEM', /crl: there is no revocation list/, () => ({ cert: issued.cert, key: issued.key, crl: issued.cert })],
-  ['a damaged revocation list', 'BAD_PEM', /crl: the revocation list cannot be read/, () => ({ cert: issued.cert, key: issued.key, crl: '-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n' })],
+  [
+    'an unknown cipher among known ones',
+    'UNKNOWN_CIPHER',
+    /"TLS_AES_512_GCM"$/,
+    () => ({ cert: issued.cert, key: issued.key, ciphers: 'HIGH:!aNULL:TLS_AES_128_GCM_SHA256:TLS_AES_512_GCM' }),
+  ],
+  [
+    'an authority that is no certificate',
+    'BAD_PEM',
+    /ca\[1\]: there is no certificate/,
+    () => ({ cert: issued.cert, key: issued.key, ca: [issued.cert, issued.key] }),
+  ],
+  [
+    'a revocation list that is none',
+    'BAD_PEM',
+    /crl: there is no revocation list/,
+    () => ({ cert: issued.cert, key: issued.key, crl: issued.cert }),
+  ],
+  [
+    'a damaged revocation list',
+    'BAD_PEM',
+    /crl: the revocation list cannot be read/,
+    () => ({ cert: issued.cert, key: issued.key, crl: '-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n' }),
+  ],
 ]
 
 for (const [what, code, says, options] of BAD) {
@@ -159,7 +220,11 @@ test('an authority on disk is for the owner only, and used again', async () => {
   const home = join(directory, 'home')
   const first = await developmentAuthority({ directory: home })
   const files = await first.issueFiles('localhost')
-  for (const [path, mode] of [[home, 0o700] as const, ...Object.values(files).map((path) => [path, 0o600] as const), [join(home, 'authority-key.pem'), 0o600] as const]) {
+  for (const [path, mode] of [
+    [home, 0o700] as const,
+    ...Object.values(files).map((path) => [path, 0o600] as const),
+    [join(home, 'authority-key.pem'), 0o600] as const,
+  ]) {
     assert.equal(statSync(path as string).mode & 0o777, mode, path as string)
   }
   const cert = readFileSync(files.cert, 'latin1')

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { CARRIERS, pair, Peer, VERSIONS } from './tls-peers.js'
+import { CARRIERS, pair, type Peer, VERSIONS } from './tls-peers.js'
 import type { StreamHandle } from '#src/driver.js'
 import { memoryPair } from '#src/drivers/memory.js'
 
-const matrix = VERSIONS.flatMap((version) => CARRIERS.map((portable) => ({ version, portable, name: `${version}${portable ? ', portable' : ''}` })))
+const matrix = VERSIONS.flatMap((version) =>
+  CARRIERS.map((portable) => ({ version, portable, name: `${version}${portable ? ', portable' : ''}` })),
+)
 
 /** A handle that cuts what is written to it after so many more bytes, and can then end or reset below. */
 function cutting(below: StreamHandle): { handle: StreamHandle; left: number; written: number } {
@@ -91,7 +93,12 @@ for (const { version, portable, name } of matrix) {
     }
 
     test(`a FIN without close_notify from the ${from} is an end where truncation is allowed (${name}; N38)`, async () => {
-      const { client, server, below } = await pair({ version, portable, client: { allowTruncation: true }, server: { ...(await certificate()), allowTruncation: true } })
+      const { client, server, below } = await pair({
+        version,
+        portable,
+        client: { allowTruncation: true },
+        server: { ...(await certificate()), allowTruncation: true },
+      })
       const [sender, receiver, plain] = from === 'client' ? [client, server, below[0]] : [server, client, below[1]]
       await sender.write('all there')
       await sender.flush()

@@ -73,7 +73,9 @@ export class Peer {
   }
 
   end(): Promise<void> {
-    return new Promise((resolve, reject) => this.handle.shutdown((error) => (error === undefined || error === null ? resolve() : reject(error as Error))))
+    return new Promise((resolve, reject) =>
+      this.handle.shutdown((error) => (error === undefined || error === null ? resolve() : reject(error as Error))),
+    )
   }
 
   destroy(reset = false): void {

@@ -10,7 +10,9 @@ import { secure } from '#src/tls.js'
 import { prepareClient, prepareServer, type ServerTlsOptions, type SniFunction } from '#src/tls-options.js'
 import { CARRIERS, clientFailure, handshakes, HOST, pair, type PairOptions, Peer, VERSIONS, world } from './tls-peers.js'
 
-const matrix = VERSIONS.flatMap((version) => CARRIERS.map((portable) => ({ version, portable, name: `${version}${portable ? ', portable' : ''}` })))
+const matrix = VERSIONS.flatMap((version) =>
+  CARRIERS.map((portable) => ({ version, portable, name: `${version}${portable ? ', portable' : ''}` })),
+)
 
 /** Time that moves when told to. */
 class ManualClock implements Clock {
@@ -48,7 +50,11 @@ async function serverSettings(): Promise<{ cert: string; key: string }> {
 
 /** Names of the certificate a client asking for `name` is shown. */
 async function shown(sni: ServerTlsOptions['sni'], name: string, more: Partial<PairOptions> = {}): Promise<string> {
-  const [client, server] = await handshakes({ server: { ...(await serverSettings()), sni }, client: { serverName: name, verify: false }, ...more })
+  const [client, server] = await handshakes({
+    server: { ...(await serverSettings()), sni },
+    client: { serverName: name, verify: false },
+    ...more,
+  })
   for (const one of [client, server]) if (one.status === 'fulfilled') one.value.handle.destroy(false)
   if (server.status === 'rejected') return (server.reason as { code: string }).code
   return client.status === 'fulfilled' ? (client.value.info.peerCertificate?.names.join() ?? '') : (client.reason as { code: string }).code
@@ -74,7 +80,21 @@ test('the certificate goes by the name asked for, whatever its case and final do
   ]
   for (const [name, names] of expected) {
     assert.equal(await shown(table, name), names, name)
-    assert.equal(await shown((asked) => (asked === 'b.example' ? b : asked.endsWith('.c.example') && asked.split('.').length === 3 ? wild : asked.startsWith('xn--') ? umlaut : undefined), name), names, name)
+    assert.equal(
+      await shown(
+        (asked) =>
+          asked === 'b.example'
+            ? b
+            : asked.endsWith('.c.example') && asked.split('.').length === 3
+              ? wild
+              : asked.startsWith('xn--')
+                ? umlaut
+                : undefined,
+        name,
+      ),
+      names,
+      name,
+    )
   }
 })
 
@@ -122,7 +142,13 @@ function streamOver(handle: StreamHandle): Duplex {
 
 test('a server name callback that throws, rejects or answers nonsense ends its connection alone (attack 20)', async () => {
   const bombs: [string, SniFunction, string][] = [
-    ['throws', () => { throw new Error('boom') }, 'SNI_FAILED'],
+    [
+      'throws',
+      () => {
+        throw new Error('boom')
+      },
+      'SNI_FAILED',
+    ],
     ['rejects', () => Promise.reject(new Error('boom')), 'SNI_FAILED'],
     ['rejects with nothing', () => Promise.reject(), 'SNI_FAILED'],
     ['gives a number', (() => 7) as never, 'SNI_FAILED'],
@@ -140,8 +166,19 @@ test('a server name callback that throws, rejects or answers nonsense ends its c
 test('a server name callback that never answers is ended by the handshake deadline (attack 20)', async () => {
   const clock = new ManualClock()
   let asked!: () => void
-  const asking = new Promise<void>((resolve) => { asked = resolve })
-  const running = handshakes({ clock, server: { ...(await serverSettings()), sni: () => { asked(); return new Promise(() => {}) } } })
+  const asking = new Promise<void>((resolve) => {
+    asked = resolve
+  })
+  const running = handshakes({
+    clock,
+    server: {
+      ...(await serverSettings()),
+      sni: () => {
+        asked()
+        return new Promise(() => {})
+      },
+    },
+  })
   await asking
   clock.advance(9_999)
   await new Promise((resolve) => setImmediate(resolve))
@@ -156,7 +193,10 @@ test('keys of callbacks and of the table are checked when the settings are prepa
   const { authority, server } = await world()
   const other = await authority.issue()
   assert.throws(() => prepareServer({ ...server, serialNumber: undefined } as never), { code: 'UNKNOWN_OPTION' })
-  assert.throws(() => prepareServer({ sni: { 'a.example': { cert: server.cert, key: other.key } } }), { code: 'KEY_MISMATCH', message: /sni\["a\.example"\]\.cert/ })
+  assert.throws(() => prepareServer({ sni: { 'a.example': { cert: server.cert, key: other.key } } }), {
+    code: 'KEY_MISMATCH',
+    message: /sni\["a\.example"\]\.cert/,
+  })
 })
 
 test('application protocols: chosen by the server’s order, refused where none is common, required where asked', async () => {
@@ -178,8 +218,12 @@ test('application protocols: chosen by the server’s order, refused where none 
 
 test('no common version, no common cipher: each its code on both sides', async () => {
   const { cert, key } = await serverSettings()
-  const codes = async (o: PairOptions) => (await handshakes(o)).map((one) => (one.status === 'rejected' ? (one.reason as { code: string }).code : 'ok'))
-  assert.deepEqual(await codes({ client: { maxVersion: 'TLSv1.2' }, server: { cert, key, minVersion: 'TLSv1.3' } }), ['VERSION_MISMATCH', 'VERSION_MISMATCH'])
+  const codes = async (o: PairOptions) =>
+    (await handshakes(o)).map((one) => (one.status === 'rejected' ? (one.reason as { code: string }).code : 'ok'))
+  assert.deepEqual(await codes({ client: { maxVersion: 'TLSv1.2' }, server: { cert, key, minVersion: 'TLSv1.3' } }), [
+    'VERSION_MISMATCH',
+    'VERSION_MISMATCH',
+  ])
   const [client, server] = await codes({
     client: { maxVersion: 'TLSv1.2', ciphers: 'ECDHE-ECDSA-AES128-GCM-SHA256' },
     server: { cert, key, maxVersion: 'TLSv1.2', ciphers: 'ECDHE-ECDSA-AES256-GCM-SHA384' },
@@ -209,9 +253,15 @@ test('a reload changes what new handshakes get and leaves the others alone', asy
   await before.client.write('still here')
   await before.client.end()
   assert.equal((await before.server.readAll()).toString(), 'still here')
-  assert.throws(() => serverTls.reload({ cert: renewed.cert, key: (before as unknown as { nothing?: string }).nothing ?? '/nowhere' }), { code: 'MISSING_FILE' })
+  assert.throws(() => serverTls.reload({ cert: renewed.cert, key: (before as unknown as { nothing?: string }).nothing ?? '/nowhere' }), {
+    code: 'MISSING_FILE',
+  })
   const last = await pair({ serverTls })
-  assert.equal(last.client.info.peerCertificate?.fingerprint, after.client.info.peerCertificate?.fingerprint, 'a failed reload changes nothing')
+  assert.equal(
+    last.client.info.peerCertificate?.fingerprint,
+    after.client.info.peerCertificate?.fingerprint,
+    'a failed reload changes nothing',
+  )
   for (const { client, server } of [before, after, last]) {
     client.destroy()
     server.destroy()
@@ -238,7 +288,8 @@ for (const portable of CARRIERS) {
         await peer.write(bytes)
         await assert.rejects(failing, (error: Error & { code: string }) => {
           assert.equal(error.name, 'TlsError')
-          if (role === 'server') assert.ok(error.code === code || error.code === 'NOT_TLS' || error.code === 'HANDSHAKE_FAILED', `${what}: ${error.code}`)
+          if (role === 'server')
+            assert.ok(error.code === code || error.code === 'NOT_TLS' || error.code === 'HANDSHAKE_FAILED', `${what}: ${error.code}`)
           assert.doesNotMatch(error.message, /\n/)
           return true
         })
@@ -249,7 +300,10 @@ for (const portable of CARRIERS) {
 
   test(`an end or a reset during the handshake is told as such${portable ? ' (portable)' : ''}`, async () => {
     for (const role of ['server', 'client'] as const) {
-      for (const [reset, code] of [[false, 'HANDSHAKE_CLOSED'], [true, 'ECONNRESET']] as const) {
+      for (const [reset, code] of [
+        [false, 'HANDSHAKE_CLOSED'],
+        [true, 'ECONNRESET'],
+      ] as const) {
         const [a, b] = memoryPair()
         const settings = role === 'server' ? prepareServer(await serverSettings()) : prepareClient({ serverName: HOST })
         const failing = secure(b, settings, { clock: systemClock, portable })
@@ -293,16 +347,51 @@ for (const portable of CARRIERS) {
 
 const ENDINGS: readonly (readonly [string, (ends: { a: Peer; b: Peer }) => Promise<void>])[] = [
   ['at once', ({ a }) => a.end()],
-  ['behind data', async ({ a }) => { await a.write('data'); await a.end() }],
-  ['behind much data that the peer is slow to take', async ({ a, b }) => {
-    const writing = a.write(Buffer.alloc(300_000)).then(() => a.end())
-    for (let got = 0; got < 300_000; ) got += (await b.read(1_000))?.length ?? assert.fail('too early')
-    await writing
-  }],
-  ['after the peer’s end', async ({ a, b }) => { await b.end(); assert.equal(await a.read(), null); await a.end() }],
-  ['with input unread', async ({ a, b }) => { await b.write('unread'); await b.flush(); await a.end() }],
-  ['with input half read', async ({ a, b }) => { await b.write('unread'); await a.read(2); await a.end() }],
-  ['both at once', async ({ a, b }) => { await Promise.all([a.end(), b.end()]) }],
+  [
+    'behind data',
+    async ({ a }) => {
+      await a.write('data')
+      await a.end()
+    },
+  ],
+  [
+    'behind much data that the peer is slow to take',
+    async ({ a, b }) => {
+      const writing = a.write(Buffer.alloc(300_000)).then(() => a.end())
+      for (let got = 0; got < 300_000;) got += (await b.read(1_000))?.length ?? assert.fail('too early')
+      await writing
+    },
+  ],
+  [
+    'after the peer’s end',
+    async ({ a, b }) => {
+      await b.end()
+      assert.equal(await a.read(), null)
+      await a.end()
+    },
+  ],
+  [
+    'with input unread',
+    async ({ a, b }) => {
+      await b.write('unread')
+      await b.flush()
+      await a.end()
+    },
+  ],
+  [
+    'with input half read',
+    async ({ a, b }) => {
+      await b.write('unread')
+      await a.read(2)
+      await a.end()
+    },
+  ],
+  [
+    'both at once',
+    async ({ a, b }) => {
+      await Promise.all([a.end(), b.end()])
+    },
+  ],
 ]
 
 for (const { version, portable, name } of matrix) {

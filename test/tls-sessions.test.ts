@@ -6,7 +6,10 @@ import { SessionCache } from '#src/sessions.js'
 import { type ClientTlsOptions, prepareServer, type ServerTlsOptions } from '#src/tls-options.js'
 import { HOST, handshakes, pair, Peer, VERSIONS, world } from './tls-peers.js'
 
-const pinOf = (cert: string) => createHash('sha256').update(new X509Certificate(cert).publicKey.export({ type: 'spki', format: 'der' })).digest('base64')
+const pinOf = (cert: string) =>
+  createHash('sha256')
+    .update(new X509Certificate(cert).publicKey.export({ type: 'spki', format: 'der' }))
+    .digest('base64')
 
 /** Runs one connection to its clean end, so that tickets arrive, and says how it went. */
 async function outcome(o: Parameters<typeof handshakes>[0]): Promise<{ result: string; resumed: boolean }> {
@@ -21,7 +24,10 @@ async function outcome(o: Parameters<typeof handshakes>[0]): Promise<{ result: s
   for (const end of ends) end?.destroy()
   if (client.status === 'rejected') return { result: (client.reason as { code: string }).code, resumed: false }
   const { info } = client.value
-  return { result: `${info.verified ? 'verified' : 'unverified'} ${info.verifyError?.code ?? ''} ${info.alpn ?? ''}`, resumed: info.resumed }
+  return {
+    result: `${info.verified ? 'verified' : 'unverified'} ${info.verifyError?.code ?? ''} ${info.alpn ?? ''}`,
+    resumed: info.resumed,
+  }
 }
 
 test('a session is resumed under the settings it was made under (both versions, several times)', async () => {
@@ -142,7 +148,10 @@ test('a server that asks for client certificates verifies each connection in ful
     const sessions = new SessionCache()
     const serverTls = prepareServer({ cert: server.cert, key: server.key, clientCert: 'require', ca: authority.cert })
     for (let i = 0; i < 2; i++) {
-      assert.deepEqual(await outcome({ version, serverTls, client: { sessions, cert: client.cert, key: client.key } }), { result: 'verified  ', resumed: false })
+      assert.deepEqual(await outcome({ version, serverTls, client: { sessions, cert: client.cert, key: client.key } }), {
+        result: 'verified  ',
+        resumed: false,
+      })
     }
   }
 })

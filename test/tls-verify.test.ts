@@ -8,7 +8,10 @@ import { clientFailure, HOST, handshakes, pair, VERSIONS, world } from './tls-pe
 
 const DAY = 86_400_000
 
-const pinOf = (cert: string) => createHash('sha256').update(new X509Certificate(cert).publicKey.export({ type: 'spki', format: 'der' })).digest('base64')
+const pinOf = (cert: string) =>
+  createHash('sha256')
+    .update(new X509Certificate(cert).publicKey.export({ type: 'spki', format: 'der' }))
+    .digest('base64')
 
 interface Row {
   what: string
@@ -22,7 +25,9 @@ const ROWS: readonly Row[] = [
     what: 'expired',
     code: 'CERT_EXPIRED',
     says: /^the certificate has expired: server\.example, CN=.* was valid until \w+ +\d+ /,
-    setup: async () => ({ server: await (await world()).authority.issue({ names: [HOST], validFrom: Date.now() - 9 * DAY, validTo: Date.now() - DAY }) }),
+    setup: async () => ({
+      server: await (await world()).authority.issue({ names: [HOST], validFrom: Date.now() - 9 * DAY, validTo: Date.now() - DAY }),
+    }),
   },
   {
     what: 'not yet valid',
@@ -86,7 +91,10 @@ const ROWS: readonly Row[] = [
     says: /^the revocation list is missing, invalid or out of date: server\.example.*CRL_HAS_EXPIRED/,
     setup: async () => {
       const { authority, server } = await world()
-      return { server: only(server), client: { crl: await authority.revoke([], { validFrom: Date.now() - 9 * DAY, validTo: Date.now() - DAY }) } }
+      return {
+        server: only(server),
+        client: { crl: await authority.revoke([], { validFrom: Date.now() - 9 * DAY, validTo: Date.now() - DAY }) },
+      }
     },
   },
   {

@@ -136,7 +136,18 @@ export interface Command {
 
 const GENERAL: readonly OptionName[] = ['json', 'quiet', 'verbose', 'driver', 'help']
 const TIME: readonly OptionName[] = ['connect-timeout', 'idle-timeout', 'timeout']
-const TRUST: readonly OptionName[] = ['insecure', 'ca', 'crl', 'server-name', 'alpn', 'pin', 'min-tls', 'max-tls', 'ciphers', 'allow-truncation']
+const TRUST: readonly OptionName[] = [
+  'insecure',
+  'ca',
+  'crl',
+  'server-name',
+  'alpn',
+  'pin',
+  'min-tls',
+  'max-tls',
+  'ciphers',
+  'allow-truncation',
+]
 const CREDENTIALS: readonly OptionName[] = ['cert', 'key', 'passphrase']
 const CLIENTS: readonly OptionName[] = ['require-client-cert', 'client-ca']
 
@@ -176,12 +187,29 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'listen',
     summary: 'join standard input and output, or a program, to the first client',
-    about: 'Without --keep it serves the first client and ends with it. With --keep clients take turns; with exec: each has a program of its own.',
+    about:
+      'Without --keep it serves the first client and ends with it. With --keep clients take turns; with exec: each has a program of its own.',
     operands: [
       { name: 'ENDPOINT', help: 'where to listen; port 0 is any free port, an empty host every interface' },
       { name: 'LOCAL', help: `what to join to the client: ${LOCAL}; a file is written`, optional: true },
     ],
-    options: ['keep', 'raw', 'mode', 'limit', 'drain', ...TIME, ...CREDENTIALS, ...CLIENTS, 'alpn', 'min-tls', 'max-tls', 'ciphers', 'state', 'allow-truncation', ...GENERAL],
+    options: [
+      'keep',
+      'raw',
+      'mode',
+      'limit',
+      'drain',
+      ...TIME,
+      ...CREDENTIALS,
+      ...CLIENTS,
+      'alpn',
+      'min-tls',
+      'max-tls',
+      'ciphers',
+      'state',
+      'allow-truncation',
+      ...GENERAL,
+    ],
     examples: [
       ['wait for one client', 'fairlead listen tcp://127.0.0.1:9000'],
       ['receive a file', 'fairlead listen tcp://:9000 file:photo.jpg'],
@@ -199,7 +227,22 @@ export const COMMANDS: readonly Command[] = [
       { name: 'A', help: 'where to listen, or a local end' },
       { name: 'B', help: 'where to connect, or a local end: exec: starts a program for each client' },
     ],
-    options: ['limit', 'mode', 'starttls', 'from', 'drain', 'raw', ...TIME, ...TRUST, ...CREDENTIALS, ...CLIENTS, 'client-cert', 'client-key', 'state', ...GENERAL],
+    options: [
+      'limit',
+      'mode',
+      'starttls',
+      'from',
+      'drain',
+      'raw',
+      ...TIME,
+      ...TRUST,
+      ...CREDENTIALS,
+      ...CLIENTS,
+      'client-cert',
+      'client-key',
+      'state',
+      ...GENERAL,
+    ],
     examples: [
       ['a port in front of another', 'fairlead relay tcp://:8080 tcp://127.0.0.1:80'],
       ['TLS in front of a plain server', 'fairlead relay --cert site.pem tls://:443 tcp://127.0.0.1:8080'],
@@ -255,7 +298,11 @@ function splitOnce(word: string, at: string): [string, string | undefined] {
 function known(command: Command, name: string): OptionName {
   if (command.options.includes(name as OptionName)) return name as OptionName
   const where = COMMANDS.filter(({ options }) => options.includes(name as OptionName)).map((other) => other.name)
-  if (where.length > 0) throw new UsageError(`${command.name} has no option --${name}; ${where.join(' and ')} ${where.length > 1 ? 'have' : 'has'}`, command.name)
+  if (where.length > 0)
+    throw new UsageError(
+      `${command.name} has no option --${name}; ${where.join(' and ')} ${where.length > 1 ? 'have' : 'has'}`,
+      command.name,
+    )
   const near = nearestWord(name, command.options)
   throw new UsageError(`unknown option --${printable(name)}${near ? `; did you mean --${near}?` : ''}`, command.name)
 }
@@ -301,7 +348,8 @@ const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h:
 function parseDuration(name: string, value: string, command: string): number {
   const [, digits, unit = 's'] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)?$/.exec(value) ?? []
   const milliseconds = Math.round(Number(digits) * (UNITS[unit] as number))
-  if (digits === undefined || milliseconds <= 0) throw new UsageError(`--${name} must be a time as 500ms, 5s, 2m or 1h, got ${quote(value)}`, command)
+  if (digits === undefined || milliseconds <= 0)
+    throw new UsageError(`--${name} must be a time as 500ms, 5s, 2m or 1h, got ${quote(value)}`, command)
   return milliseconds
 }
 
@@ -334,7 +382,9 @@ export function commandNamed(name: string): Command {
   if (command !== undefined) return command
   const names = COMMANDS.map((one) => one.name)
   const near = nearestWord(name, names)
-  throw new UsageError(`unknown ${name.startsWith('-') ? 'option' : 'command'} ${quote(name)}${near ? `; did you mean ${near}?` : `: expected ${names.join(', ')}`}`)
+  throw new UsageError(
+    `unknown ${name.startsWith('-') ? 'option' : 'command'} ${quote(name)}${near ? `; did you mean ${near}?` : `: expected ${names.join(', ')}`}`,
+  )
 }
 
 /** The word that `given` begins, or that is a slip of the hand away. */

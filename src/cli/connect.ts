@@ -12,7 +12,10 @@ export async function connectCommand({ operands, options }: Invocation, session:
   const { network, reporter, signal } = session
   const to = networkPlace(operands[0] as string, 'connect')
   const place = localPlace(operands[1] ?? 'stdio:', 'connect')
-  checkTlsOptions(options, 'connect', { listening: false, dialling: to.endpoint.transport.startsWith('tls') || options.starttls !== undefined })
+  checkTlsOptions(options, 'connect', {
+    listening: false,
+    dialling: to.endpoint.transport.startsWith('tls') || options.starttls !== undefined,
+  })
   warnInsecure(options, reporter)
   session.limitTime()
   const connection = await dial(network, to, options, 'connect', signal)
@@ -20,7 +23,9 @@ export async function connectCommand({ operands, options }: Invocation, session:
   reporter.detail(`connected to ${formatEndpoint(to.endpoint)}${connection.remote ? ` at ${formatAddress(connection.remote)}` : ''}`)
   if (security !== null) {
     const { protocol, cipher, alpn, verified, peerCertificate } = security
-    reporter.detail(`${protocol} ${cipher}${alpn ? ` ${alpn}` : ''}, ${verified ? 'verified' : 'NOT verified'}${peerCertificate ? `: ${peerCertificate.subject}` : ''}`)
+    reporter.detail(
+      `${protocol} ${cipher}${alpn ? ` ${alpn}` : ''}, ${verified ? 'verified' : 'NOT verified'}${peerCertificate ? `: ${peerCertificate.subject}` : ''}`,
+    )
   }
   let local: Stream
   try {

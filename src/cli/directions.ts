@@ -23,7 +23,8 @@ export interface Sink {
 
 const PIECE = 64 * 1024
 
-const isGone = (error: unknown): boolean => ['EPIPE', 'ECONNRESET', 'ERR_STREAM_DESTROYED'].includes((error as { code?: string }).code ?? '')
+const isGone = (error: unknown): boolean =>
+  ['EPIPE', 'ECONNRESET', 'ERR_STREAM_DESTROYED'].includes((error as { code?: string }).code ?? '')
 
 /** What a local end fails with, as an error of the library. */
 export function failed(error: unknown, op: string, name: string): Error {

@@ -55,7 +55,11 @@ export function commandHelp(command: Command): string {
     '',
     'Examples:',
     ...command.examples.flatMap(([what, line]) => [`  # ${what}`, `  ${line}`]),
-    ...[...groups, 'General'].flatMap((group) => ['', `${group}:`, ...optionLines(command.options.filter((name) => OPTIONS[name].group === group))]),
+    ...[...groups, 'General'].flatMap((group) => [
+      '',
+      `${group}:`,
+      ...optionLines(command.options.filter((name) => OPTIONS[name].group === group)),
+    ]),
     '',
     'Times are 500ms, 5s, 2m, 1h; a bare number is seconds.',
     '',

@@ -106,6 +106,8 @@ class Join {
     if (this.#failure !== undefined && !this.#quiet) {
       this.#a.abort(this.#failure.error)
       this.#b.abort(this.#failure.error)
+      // What was aborted may still have a program to wait for.
+      await Promise.all([this.#a.close(), this.#b.close()])
       throw this.#failure.error
     }
     const wait = this.#quiet ? { timeout: FAREWELL } : {}

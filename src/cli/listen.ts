@@ -101,4 +101,3 @@ function either(a: AbortSignal, b: AbortSignal | undefined): AbortSignal {
   }
   return controller.signal
 }
-

@@ -4,7 +4,19 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs'
 import { isatty } from 'node:tty'
 import { printable, SystemFailure } from '../index.js'
-import { endOf, failed, FileSink, FileSource, NodeSink, NodeSource, type Sink, sinkOf, type Source, sourceOf, TerminalSink } from './directions.js'
+import {
+  endOf,
+  failed,
+  FileSink,
+  FileSource,
+  NodeSink,
+  NodeSource,
+  type Sink,
+  sinkOf,
+  type Source,
+  sourceOf,
+  TerminalSink,
+} from './directions.js'
 import type { Stream } from './join.js'
 
 /** A pair of directions as one stream. Either may be missing: then it has ended, or takes nothing. */
@@ -78,7 +90,11 @@ export function descriptor(fd: number): LocalStream {
   const name = `fd:${fd}`
   try {
     const { reads, writes } = directionsOf(fd)
-    return new LocalStream(name, { source: reads ? sourceOf(name, fd) : undefined, sink: writes ? sinkOf(name, fd) : undefined }, { isOutput: writes })
+    return new LocalStream(
+      name,
+      { source: reads ? sourceOf(name, fd) : undefined, sink: writes ? sinkOf(name, fd) : undefined },
+      { isOutput: writes },
+    )
   } catch (error) {
     throw failed(error, 'open', name)
   }

@@ -1,14 +1,6 @@
 /** What can stand where an endpoint is wanted: network endpoints, and ends on this machine. */
 
-import {
-  AddressError,
-  type Connection,
-  formatAddress,
-  type Network,
-  type ParsedEndpoint,
-  parseEndpoint,
-  printable,
-} from '../index.js'
+import { AddressError, type Connection, formatAddress, type Network, type ParsedEndpoint, parseEndpoint, printable } from '../index.js'
 import { nearestWord, type Options, quote, UsageError } from './arguments.js'
 import type { JoinReport, Stream } from './join.js'
 import { descriptor, type Exit, fileToReceive, fileToSend, program, standardStreams } from './local.js'
@@ -42,7 +34,8 @@ export function parsePlace(text: string): Place {
       if (rest === '' || rest.includes('\0')) throw bad('BAD_PATH', rest === '' ? 'no path' : 'a NUL in the path', text, 'file:PATH')
       return { kind: 'file', text, path: rest.startsWith('//') ? rest.slice(rest.startsWith('///') ? 2 : 0) : rest }
     case 'fd':
-      if (!/^\d{1,6}$/.test(rest)) throw bad('BAD_ENDPOINT', `bad descriptor ${quote(rest)}`, text, 'fd:N with the number of an open descriptor')
+      if (!/^\d{1,6}$/.test(rest))
+        throw bad('BAD_ENDPOINT', `bad descriptor ${quote(rest)}`, text, 'fd:N with the number of an open descriptor')
       return { kind: 'fd', text, fd: Number(rest) }
     default:
       return { kind: 'network', text, endpoint: networkEndpoint(text, scheme) }
@@ -74,7 +67,10 @@ export function networkPlace(text: string, command: string): NetworkPlace {
 export function localPlace(text: string, command: string): LocalPlace {
   const place = parsePlace(text)
   if (place.kind !== 'network') return place
-  throw new UsageError(`${command} joins a local end (stdio:, exec:, file:, fd:) to the network, got ${quote(text)}; fairlead relay joins two endpoints`, command)
+  throw new UsageError(
+    `${command} joins a local end (stdio:, exec:, file:, fd:) to the network, got ${quote(text)}; fairlead relay joins two endpoints`,
+    command,
+  )
 }
 
 /** Opens an end on this machine. A file is read or written, as `role` says. */
@@ -98,11 +94,20 @@ function surroundings(peer: Connection | undefined): Record<string, string> {
 }
 
 /** Connects to a network endpoint, in the words of `--starttls` where asked for. */
-export async function dial(network: Network, { endpoint, text }: NetworkPlace, options: Options, role: 'connect' | 'relay', signal: AbortSignal): Promise<Connection> {
+export async function dial(
+  network: Network,
+  { endpoint, text }: NetworkPlace,
+  options: Options,
+  role: 'connect' | 'relay',
+  signal: AbortSignal,
+): Promise<Connection> {
   const secure = endpoint.transport === 'tls' || endpoint.transport === 'tls+unix'
   const { starttls } = options
   if (secure && starttls !== undefined) {
-    throw new UsageError(`--starttls starts in plain text, but ${quote(text)} is TLS from the first byte; use ${text.replace(/^tls(?:\+(unix))?/, (_, unix) => unix ?? 'tcp')}`, role)
+    throw new UsageError(
+      `--starttls starts in plain text, but ${quote(text)} is TLS from the first byte; use ${text.replace(/^tls(?:\+(unix))?/, (_, unix) => unix ?? 'tcp')}`,
+      role,
+    )
   }
   const tls = secure || starttls !== undefined ? clientTls(options, role) : undefined
   const wait = { deadline: Date.now() + (options['connect-timeout'] ?? network.limits.connect), signal }
@@ -151,4 +156,3 @@ export function droppedBy(stream: Stream): number {
 export function summary({ forth, back, outcome }: JoinReport): Record<string, unknown> {
   return { received: forth, sent: back, outcome }
 }
-

@@ -1,7 +1,7 @@
 /** `fairlead relay`: each client of A gets a connection of its own to B, many at once. */
 
 import type { Connection } from '../index.js'
-import type { Invocation } from './arguments.js'
+import { type Invocation, UsageError } from './arguments.js'
 import { join, type Stream } from './join.js'
 import { dial, type LocalPlace, openLocal, parsePlace, type Place, summary, verdictOf } from './places.js'
 import { tally } from './report.js'
@@ -16,6 +16,9 @@ export async function relayCommand({ operands, options }: Invocation, session: S
   checkTlsOptions(options, 'relay', { listening: a.kind === 'network' && isTls(a), dialling })
   warnInsecure(options, session.reporter)
   if (a.kind !== 'network') return once(session, a, b)
+  if (b.kind === 'stdio' || b.kind === 'fd') {
+    throw new UsageError(`many clients cannot share ${b.text}; fairlead listen --keep ${a.text} serves them in turn`, 'relay')
+  }
   const listening = await listenOptions(a, options, 'relay', session)
   return serveEach(session, a, listening, (client, signal) => opened(session, b, client, signal))
 }

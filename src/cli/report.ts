@@ -1,6 +1,6 @@
 /** What the command line tells: notices and failures for people, events for programs, and a progress line. */
 
-import { EXIT_CODES, type ErrorClass, formatAddress, Network, printable, SocketError, type TraceEvent } from '../index.js'
+import { EXIT_CODES, type ErrorClass, formatAddress, type Network, printable, SocketError, type TraceEvent } from '../index.js'
 import { type Options, UsageError } from './arguments.js'
 
 /** The exit code of whatever ended a command. */
@@ -9,7 +9,8 @@ export function exitCodeOf(error: unknown): number {
   if (error instanceof UsageError) return EXIT_CODES.Usage
   if (error instanceof SocketError) return EXIT_CODES[error.name as ErrorClass] ?? EXIT_CODES.Unexpected
   // Native range and type errors come from what was typed: a pin that is no digest, a cipher list that is none.
-  if ((error instanceof RangeError || error instanceof TypeError) && /^ERR_(INVALID_ARG|OUT_OF_RANGE)/.test(codeOf(error) ?? '')) return EXIT_CODES.Usage
+  if ((error instanceof RangeError || error instanceof TypeError) && /^ERR_(INVALID_ARG|OUT_OF_RANGE)/.test(codeOf(error) ?? ''))
+    return EXIT_CODES.Usage
   return EXIT_CODES.Unexpected
 }
 
@@ -33,16 +34,21 @@ function codeOf(error: unknown): string | undefined {
 export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return printable(String(error))
   const facts = error as { code?: unknown; endpoint?: unknown; op?: unknown; phase?: unknown }
-  const about = typeof facts.endpoint === 'string' && facts.phase !== 'parse' && !error.message.includes(facts.endpoint) ? `${facts.endpoint}: ` : ''
+  const about =
+    typeof facts.endpoint === 'string' && facts.phase !== 'parse' && !error.message.includes(facts.endpoint) ? `${facts.endpoint}: ` : ''
   const code = error instanceof SocketError ? ` (${error.code})` : ''
   return printable(`${about}${error.message.split('\n')[0]}${error.message.includes(code.trim()) && code ? '' : code}`)
 }
+
+/** Bytes of standard error that wait to be read before lines are left out. */
+const MOST_UNTOLD = 1024 * 1024
 
 export class Reporter {
   readonly json: boolean
   readonly quiet: boolean
   readonly verbose: boolean
   #progress: string | undefined
+  #untold = 0
 
   constructor(options: Options) {
     this.json = options.json ?? false
@@ -66,7 +72,13 @@ export class Reporter {
   }
 
   event(event: string, facts: Readonly<Record<string, unknown>> = {}): void {
-    if (this.json) this.#line(JSON.stringify({ event, at: Date.now(), ...facts }).replace(/[\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g, spelled))
+    if (this.json)
+      this.#line(
+        JSON.stringify({ event, at: Date.now(), ...facts }).replace(
+          /[\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g,
+          spelled,
+        ),
+      )
   }
 
   /** Tells why something failed; the exit code that goes with it. `about` says what, where there are many. */
@@ -108,8 +120,18 @@ export class Reporter {
   }
 
   #line(text: string): void {
+    // A log that nobody reads must not fill the memory: what peers do decides how much there is to tell.
+    if (process.stderr.writableLength > MOST_UNTOLD) {
+      this.#untold++
+      return
+    }
     const line = this.#progress
     if (line !== undefined) this.progress(undefined)
+    if (this.#untold > 0) {
+      const untold = this.#untold
+      this.#untold = 0
+      this.warn(`${untold} lines were left out, since nobody read them`)
+    }
     process.stderr.write(`${text}\n`)
     if (line !== undefined) this.progress(line)
   }
@@ -151,7 +173,8 @@ const LOOK = 250
 
 /** A progress line on a terminal that shows nothing else of the transfer. */
 export function tally(reporter: Reporter): Tally {
-  if (reporter.json || reporter.quiet || !process.stderr.isTTY || process.stdout.isTTY) return { carried: () => undefined, stop: () => undefined }
+  if (reporter.json || reporter.quiet || !process.stderr.isTTY || process.stdout.isTTY)
+    return { carried: () => undefined, stop: () => undefined }
   const start = Date.now()
   const counts = { forth: 0, back: 0 }
   const draw = () => {

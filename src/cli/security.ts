@@ -32,7 +32,8 @@ export function checkTlsOptions(options: Options, command: string, sides: { list
 
 /** Says on the terminal what was given up. */
 export function warnInsecure(options: Options, reporter: Reporter): void {
-  if (options.insecure) reporter.warn('--insecure: the certificate of the peer is NOT verified; anybody on the way can read and change everything')
+  if (options.insecure)
+    reporter.warn('--insecure: the certificate of the peer is NOT verified; anybody on the way can read and change everything')
 }
 
 function shared(options: Options): Settings {
@@ -98,7 +99,12 @@ export async function developmentCertificate(options: Options, host?: string): P
 }
 
 /** For the side that listens; without `--cert` a certificate is made, and it is said how clients verify it. */
-export async function serverTls(options: Options, endpoint: ParsedEndpoint, command: string, reporter: Reporter): Promise<ServerTlsOptions> {
+export async function serverTls(
+  options: Options,
+  endpoint: ParsedEndpoint,
+  command: string,
+  reporter: Reporter,
+): Promise<ServerTlsOptions> {
   const given = credentials(options.cert, options.key, options, command)
   const clients = clientCertificates(options, command)
   if (given.cert !== undefined) return { ...shared(options), ...given, ...clients }

@@ -16,7 +16,8 @@ export const isTls = ({ endpoint }: NetworkPlace): boolean => endpoint.transport
 /** What `listen` and `relay` pass on to the network. */
 export async function listenOptions(at: NetworkPlace, options: Options, command: string, session: Session): Promise<ListenOptions> {
   const { mode } = options
-  if (mode !== undefined && !/^[0-7]{3,4}$/.test(mode)) throw new UsageError(`--mode must be an octal number such as 660, got "${mode}"`, command)
+  if (mode !== undefined && !/^[0-7]{3,4}$/.test(mode))
+    throw new UsageError(`--mode must be an octal number such as 660, got "${mode}"`, command)
   return {
     ...(mode !== undefined && { mode: Number.parseInt(mode, 8) }),
     ...(isTls(at) && { tls: await serverTls(options, at.endpoint, command, session.reporter) }),
@@ -43,7 +44,11 @@ export async function serveEach(
   return 0
 }
 
-async function serveOne(session: Session, client: Connection, open: (client: Connection, signal: AbortSignal) => Promise<Stream>): Promise<void> {
+async function serveOne(
+  session: Session,
+  client: Connection,
+  open: (client: Connection, signal: AbortSignal) => Promise<Stream>,
+): Promise<void> {
   const { reporter } = session
   const name = nameOf(client.remote)
   const each = session.perConnection()
@@ -79,8 +84,9 @@ export function interrupted(signal: AbortSignal): Promise<void> {
 export async function drained({ options, reporter }: Session, server: Server): Promise<void> {
   const { active } = server.stats
   const within = options.drain ?? DRAIN
+  const draining = server.drain({ within })
   if (active > 0) reporter.say(`draining ${active} connection${active === 1 ? '' : 's'} within ${within} ms; Ctrl-C again ends at once`)
-  const report = await server.drain({ within })
+  const report = await draining
   reporter.event('drained', { ...report })
   if (report.aborted > 0) reporter.say(`${report.aborted} of them had to be cut off`)
 }

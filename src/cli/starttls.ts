@@ -5,7 +5,7 @@
  */
 
 import { type Connection, TlsError, type Wait } from '../index.js'
-import { quote } from './arguments.js'
+import { quote, UsageError } from './arguments.js'
 
 export interface Party {
   /** The name of the server, as a certificate would have it. */
@@ -99,9 +99,11 @@ async function ftp(c: Connection, party: Party): Promise<void> {
 
 /** RFC 6120 §5. */
 async function xmpp(c: Connection, party: Party): Promise<void> {
-  const to = party.serverName.replace(/[<>&'"]/g, '')
+  // Refused rather than escaped: a name with markup in it is an attempt at something.
+  if (/[^\w.:-]/.test(party.serverName))
+    throw new UsageError(`--server-name must be a host name, got ${quote(party.serverName)}`, 'connect')
   await c.write(
-    `<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='${to}' version='1.0'>`,
+    `<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='${party.serverName}' version='1.0'>`,
     party.wait,
   )
   const features = await xmlUntil(c, party, /<\/(?:\w+:)?features\s*>$|<(?:\w+:)?features\s*\/>$|<\/(?:\w+:)?stream\s*>$/)
@@ -147,7 +149,10 @@ async function ldap(c: Connection, party: Party): Promise<void> {
   const body = await c.readExactly(await berLength(c, head[1] as number, party), party.wait)
   const result = body && ldapResult(body)
   if (result === 0) return
-  throw refused(result === undefined ? 'did not answer as an LDAP server does' : `refused StartTLS with result code ${result}`, body && hex(body))
+  throw refused(
+    result === undefined ? 'did not answer as an LDAP server does' : `refused StartTLS with result code ${result}`,
+    body && hex(body),
+  )
 }
 
 /** A length of X.690 §8.1.3; an answer to this request never needs more than 64 KiB. */

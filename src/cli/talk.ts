@@ -1,7 +1,7 @@
 /** The talk room on connections: what `fairlead up` serves. */
 
 import { Closed, type Connection, Denied, FrameError, type Handler, SocketError } from '../index.js'
-import { type Door, type Guest, LONGEST_LINE, Room } from './room.js'
+import { type Door, type Guest, LONGEST_LINE, type Room } from './room.js'
 
 /** Bytes a guest may have waiting before counting as too slow. */
 const MOST_WAITING = 64 * 1024

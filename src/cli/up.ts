@@ -51,7 +51,12 @@ function socketPath(options: Options): string {
 }
 
 /** Serves at all of `endpoints`; in place of one that is taken, at the next best. */
-async function serveSomewhere(session: Session, endpoints: readonly string[], serving: ServeOptions, handler: ReturnType<typeof talk>): Promise<Server> {
+async function serveSomewhere(
+  session: Session,
+  endpoints: readonly string[],
+  serving: ServeOptions,
+  handler: ReturnType<typeof talk>,
+): Promise<Server> {
   const rest = [...endpoints]
   for (;;) {
     try {
@@ -94,13 +99,21 @@ function welcome(server: Server, { ca }: Made): string {
 export function commandsFor(endpoint: ParsedEndpoint, ca: string, self: string): string[] {
   if (!('port' in endpoint)) {
     const path = shellWord(endpoint.path)
-    return [`${self} connect ${shellWord(formatEndpoint(endpoint))}`, `nc -U ${path}`, `socat - ${shellWord(`UNIX-CONNECT:${socatWord(endpoint.path)}`)}`]
+    return [
+      `${self} connect ${shellWord(formatEndpoint(endpoint))}`,
+      `nc -U ${path}`,
+      `socat - ${shellWord(`UNIX-CONNECT:${socatWord(endpoint.path)}`)}`,
+    ]
   }
   const { host = '127.0.0.1', port } = endpoint
   const address = host.includes(':') ? `[${host}]` : host
   const trust = shellWord(ca)
   if (endpoint.transport === 'tcp') {
-    return [`${self} connect ${shellWord(formatEndpoint(endpoint))}`, `nc ${shellWord(host)} ${port}`, `socat - ${shellWord(`TCP:${address}:${port}`)}`]
+    return [
+      `${self} connect ${shellWord(formatEndpoint(endpoint))}`,
+      `nc ${shellWord(host)} ${port}`,
+      `socat - ${shellWord(`TCP:${address}:${port}`)}`,
+    ]
   }
   return [
     `${self} connect --ca ${trust} ${shellWord(formatEndpoint(endpoint))}`,
@@ -130,4 +143,3 @@ function shellWord(text: string): string {
 function socatWord(text: string): string {
   return text.replace(/[\\,:!"'()[\]{}]/g, '\\$&')
 }
-

@@ -44,9 +44,12 @@ let lastCut: Buffer = Buffer.alloc(0)
 export interface DuplexHooks {
   /** Asked at the stream's `end`: what the system knows to the contrary, bytes it still had or an error, or undefined. */
   judgeEnd?(stream: Duplex): { data?: Uint8Array; error?: unknown } | undefined
+  /** A write without a callback costs no turn of Node's tick queue; this stream says at once how a write went. */
+  readonly prompt?: boolean
 }
 
 const NO_HOOKS: DuplexHooks = {}
+const NOTHING: Buffer = Buffer.alloc(0)
 
 /** What a `net.Socket` offers beyond a `Duplex`. */
 interface SocketLike {
@@ -63,8 +66,8 @@ export class DuplexHandle implements StreamHandle {
   #events: StreamEvents | undefined
   #held: Uint8Array | undefined
   #paused = true
-  #ended = false
-  #readError: unknown
+  /** How reading ended: `null` in order, otherwise the error, wrapped as it may be anything. */
+  #over: { error: unknown } | null | undefined
   #writeError: unknown
   #inFlight = 0
   #slab: Buffer | undefined
@@ -101,7 +104,7 @@ export class DuplexHandle implements StreamHandle {
     ;(stream as unknown as Bound)[HANDLE] = this
     stream.on('data', DuplexHandle.#data).on('end', DuplexHandle.#end).on('error', DuplexHandle.#fail).on('close', DuplexHandle.#close)
     if (stream.destroyed) queueMicrotask(() => this.#onClose())
-    else if (stream.readableEnded) this.#ended = true
+    else if (stream.readableEnded) this.#over = null
   }
 
   // The listeners are the same for every stream and find their handle by the stream, as there may be many.
@@ -136,8 +139,7 @@ export class DuplexHandle implements StreamHandle {
     if (verdict?.data !== undefined) this.#held = verdict.data
     // The system tells of a reset once: if a write has heard of it, reading finds a plain end behind the data.
     const error = verdict?.error ?? (isReset(this.#writeError) ? this.#writeError : undefined)
-    if (error === undefined) this.#ended = true
-    else this.#readError = error
+    this.#over = error === undefined ? null : { error }
     this.#events?.readable()
   }
 
@@ -149,7 +151,7 @@ export class DuplexHandle implements StreamHandle {
       if (readable) readable.errored = null
       return
     }
-    if (!this.#ended) this.#readError ??= error
+    if (this.#over === undefined) this.#over = { error }
     this.#writeError ??= error
     this.#wake()
   }
@@ -158,7 +160,7 @@ export class DuplexHandle implements StreamHandle {
     this.#finishWrite()
     if (this.#destroyed) return
     const error = this.#stream.errored ?? this.#writeError ?? gone()
-    if (!this.#ended) this.#readError ??= error
+    if (this.#over === undefined) this.#over = { error }
     this.#writeError ??= error
     this.#wake()
   }
@@ -195,8 +197,8 @@ export class DuplexHandle implements StreamHandle {
 
   /** No bytes here: the end, an error, or a reason to let the stream flow. */
   #nothing(): null | undefined {
-    if (this.#readError !== undefined) throw this.#readError
-    if (this.#ended) return null
+    if (this.#over === null) return null
+    if (this.#over !== undefined) throw this.#over.error
     if (this.#paused && !this.#destroyed) {
       this.#paused = false
       this.#stream.resume()
@@ -236,14 +238,15 @@ export class DuplexHandle implements StreamHandle {
     this.#wrote = true
     const stream = this.#stream
     if (lastCut.buffer !== slab.buffer || lastCut.length !== size) lastCut = slab.subarray(0, size)
-    this.#written ??= (error) => this.#onWritten(error)
-    stream.write(lastCut, this.#written)
+    const { prompt } = this.#hooks
+    if (prompt) stream.write(lastCut)
+    else stream.write(lastCut, (this.#written ??= (error) => this.#onWritten(error)))
     // Node counts a write the system took at once as done before `write` returns.
-    if (stream.writableLength === 0 && !stream.errored) giveBack(slab)
-    else {
-      this.#slab = slab
-      this.#inFlight = size
-    }
+    if (stream.writableLength === 0 && !stream.errored) return giveBack(slab)
+    this.#slab = slab
+    this.#inFlight = size
+    // An empty write behind the one that did not go through at once tells when, or why not.
+    if (prompt) stream.write(NOTHING, (this.#written ??= (error) => this.#onWritten(error)))
   }
 
   #onWritten(error: Error | null | undefined): void {
@@ -285,7 +288,7 @@ export class DuplexHandle implements StreamHandle {
   }
 
   mayLose(): boolean {
-    if (this.#ended || this.#readError !== undefined) return false
+    if (this.#over !== undefined) return false
     return this.#held !== undefined || this.#inFlight > 0 || this.#wrote
   }
 

@@ -511,7 +511,8 @@ class MemoryNetwork implements Driver {
   }
 
   #from(to: Address, from: Address | undefined): Address {
-    if (from !== undefined && from.family !== to.family) throw failure('EINVAL', 'bind', `the local address is ${from.family}, the peer ${to.family}`)
+    if (from !== undefined && from.family !== to.family)
+      throw failure('EINVAL', 'bind', `the local address is ${from.family}, the peer ${to.family}`)
     if (to.family === 'unix') return from ?? UNNAMED
     const wanted = from as IpAddress | undefined
     const address = wanted === undefined || isWildcard(wanted.address) ? to.address : wanted.address

@@ -80,10 +80,11 @@ function systemPath(address: { path: string; abstract: boolean }): string {
 }
 
 const UNNAMED: Address = Object.freeze({ family: 'unix', path: '', abstract: false })
-const HOOKS: DuplexHooks = { judgeEnd: lastWord }
+const HOOKS: DuplexHooks = { judgeEnd: lastWord, prompt: onNode }
 
-/** The local address made last: those of one listener's connections are mostly the same. */
+/** The addresses made last: one listener's connections mostly share theirs, and many clients come from one host. */
 let lastLocal: Address = UNNAMED
+let lastRemoteText = ''
 
 /** A connected `net.Socket` as a handle. `peer` is what was dialled, for sockets that do not know their peer. */
 export function handleOf(socket: Socket, peer?: Address): DuplexHandle {
@@ -91,7 +92,9 @@ export function handleOf(socket: Socket, peer?: Address): DuplexHandle {
   const local = bound ?? UNNAMED
   // A TCP peer that has gone already has no name any more.
   const unnamed = bound === undefined ? UNNAMED : undefined
-  const remote = ipOf(socket.remoteAddress, socket.remotePort) ?? (peer?.family === 'unix' ? peer : unnamed)
+  const text = socket.remoteAddress
+  if (text !== lastRemoteText) lastRemoteText = text ?? ''
+  const remote = ipOf(text === undefined ? undefined : lastRemoteText, socket.remotePort) ?? (peer?.family === 'unix' ? peer : unnamed)
   if (!sameAddress(local, lastLocal)) lastLocal = local
   // The runtime keeps what it said, twice 150 bytes for each connection; we have our own.
   const said = socket as { _peername?: unknown; _sockname?: unknown }

@@ -71,8 +71,25 @@ function sameHoweverCut(codec: Codec<unknown>, bytes: Uint8Array, ended: boolean
   const whole = decode(codec, bytes.length > 0 ? [bytes] : [], ended)
   const random = new Random(bytes.length + 1)
   // Where decoding fails, what had been decoded before and where it failed must agree; the rest is not defined.
-  assert.deepEqual(decode(codec, cuts(bytes, () => 1), ended), whole, `${what}, byte by byte`)
-  for (let i = 0; i < 20; i++) assert.deepEqual(decode(codec, cuts(bytes, () => random.int(1, 16)), ended), whole, `${what}, in random pieces`)
+  assert.deepEqual(
+    decode(
+      codec,
+      cuts(bytes, () => 1),
+      ended,
+    ),
+    whole,
+    `${what}, byte by byte`,
+  )
+  for (let i = 0; i < 20; i++)
+    assert.deepEqual(
+      decode(
+        codec,
+        cuts(bytes, () => random.int(1, 16)),
+        ended,
+      ),
+      whole,
+      `${what}, in random pieces`,
+    )
   for (let at = 1; at < Math.min(bytes.length, 512); at++) {
     assert.deepEqual(decode(codec, [bytes.subarray(0, at), bytes.subarray(at)], ended), whole, `${what}, cut at ${at}`)
   }

@@ -274,7 +274,12 @@ export const DEADLINES: readonly Property<StreamCase>[] = [
     title: 'the largest deadlines do not overflow',
     directed: true,
     async run({ a, b, time }) {
-      const far = [{ timeout: Number.MAX_VALUE }, { timeout: Number.POSITIVE_INFINITY }, { timeout: 2 ** 31 }, { deadline: new Date(8.64e15) }]
+      const far = [
+        { timeout: Number.MAX_VALUE },
+        { timeout: Number.POSITIVE_INFINITY },
+        { timeout: 2 ** 31 },
+        { deadline: new Date(8.64e15) },
+      ]
       for (const o of [...far, { timeout: Number.MAX_SAFE_INTEGER, deadline: Number.MAX_VALUE }]) {
         const reading = b.read(o)
         await time.stillPending(reading, `a read with ${JSON.stringify(o)}`, 5)
@@ -394,6 +399,20 @@ export const DEADLINES: readonly Property<StreamCase>[] = [
       assert.equal(report.clean, false)
       assert.equal(report.reason?.code, 'DEADLINE')
       assert.ok(report.unsent > 0)
+    },
+  },
+  {
+    id: 'N28',
+    title: 'a close without a deadline, facing a peer that never reads, ends within the linger time (in virtual time only)',
+    clogged: true,
+    directed: true,
+    async run({ a, time }) {
+      // The default of 5 s is too long to wait for in real time.
+      if (time.real) return
+      const closing = a.close()
+      const [report] = await Promise.all([closing, time.pass(10_000)])
+      assert.equal(report.clean, false)
+      assert.deepEqual(await a.closed, report)
     },
   },
 ]

@@ -166,9 +166,21 @@ export const NETWORK_PROPERTIES: readonly Property<NetworkCase>[] = [
       assert.equal(error.endpoint, listener.endpoint)
       assert.equal(error.attempts?.length, 1)
       const [attempt] = error.attempts
-      assert.ok(attempt && goneCodes.includes(attempt.code) && attempt.duration >= 0 && attempt.address !== '' && attempt.phase === 'connect')
+      assert.ok(
+        attempt && goneCodes.includes(attempt.code) && attempt.duration >= 0 && attempt.address !== '' && attempt.phase === 'connect',
+      )
       assert.ok(error.cause !== undefined && error.message !== '')
-      for (const wrong of ['', 'no-scheme', 'tcp://', 'tcp://host', 'tcp://host:65536', 'unix:', 'tcp://[::g]:1', 'ftp://x:1', 'tcp://0x7f.1:1']) {
+      for (const wrong of [
+        '',
+        'no-scheme',
+        'tcp://',
+        'tcp://host',
+        'tcp://host:65536',
+        'unix:',
+        'tcp://[::g]:1',
+        'ftp://x:1',
+        'tcp://0x7f.1:1',
+      ]) {
         const refused = await failsWith(c.connect(wrong), `connecting to ${JSON.stringify(wrong)}`, SocketError)
         assert.equal(refused.name, 'AddressError', wrong)
       }

@@ -363,9 +363,7 @@ export const CLOGGED: readonly Property<StreamCase>[] = [
       const waiting = a.waitWritable().then(() => order.push('writable'))
       await time.stillPending(waiting, 'waitWritable')
       order.push('reading')
-      const reading = readWhile(b, () => order.length < 2)
-      await waiting
-      await reading
+      await Promise.all([waiting, readWhile(b, () => order.length < 2)])
       assert.deepEqual(order, ['reading', 'writable'])
     },
   },

@@ -17,7 +17,7 @@ async function open(maker: StreamMaker, clogged: boolean, backwards: boolean): P
   if (clogged && ready) return ready.call(maker)
   const made = await maker.pair()
   const pair = backwards ? swapped(made) : made
-  if (clogged) await clog(pair.a)
+  if (clogged) await clog(pair.a, pair.clock ? 0 : undefined)
   return pair
 }
 

@@ -6,8 +6,8 @@
 import assert from 'node:assert/strict'
 import type { Connection } from '../connection.js'
 import { systemClock } from '../deadline.js'
-import { type Broken, type Busy, type Cancelled, type Closed, type DeadlineError, SocketError, type SystemFailure } from '../errors.js'
-import { settle, VirtualClock } from './clock.js'
+import type { Broken, Busy, Cancelled, Closed, DeadlineError, SocketError, SystemFailure } from '../errors.js'
+import { settle, type VirtualClock } from './clock.js'
 
 /** Two connected ends. */
 export interface ConnectionPair {
@@ -115,10 +115,22 @@ export class Pace {
 }
 
 /** A class of errors of this library. */
-export type ErrorClass = typeof Closed | typeof Broken | typeof Busy | typeof Cancelled | typeof DeadlineError | typeof SystemFailure | typeof SocketError
+export type ErrorClass =
+  | typeof Closed
+  | typeof Broken
+  | typeof Busy
+  | typeof Cancelled
+  | typeof DeadlineError
+  | typeof SystemFailure
+  | typeof SocketError
 
 /** The error with which `promise` fails, which must be of one of these classes (and have this code). */
-export async function failsWith(promise: Promise<unknown>, what: string, classes: ErrorClass | ErrorClass[], code?: string): Promise<SocketError> {
+export async function failsWith(
+  promise: Promise<unknown>,
+  what: string,
+  classes: ErrorClass | ErrorClass[],
+  code?: string,
+): Promise<SocketError> {
   const error = await promise.then(
     (value) => assert.fail(`${what} should have failed, but resolved to ${describe(value)}`),
     (reason: unknown) => reason,
@@ -126,7 +138,11 @@ export async function failsWith(promise: Promise<unknown>, what: string, classes
   const wanted = Array.isArray(classes) ? classes : [classes]
   const names = wanted.map(({ name }) => name).join(' or ')
   if (!wanted.some((Class) => error instanceof Class)) {
-    throw new assert.AssertionError({ message: `${what} should have failed with ${names}, but failed with ${String(error)}`, actual: error, expected: names })
+    throw new assert.AssertionError({
+      message: `${what} should have failed with ${names}, but failed with ${String(error)}`,
+      actual: error,
+      expected: names,
+    })
   }
   if (code !== undefined) assert.equal((error as SocketError).code, code, `${what}: code`)
   return error as SocketError
@@ -158,23 +174,25 @@ export async function readCount(connection: Connection, count: number): Promise<
   return bytes
 }
 
-export const latin1 = (bytes: Uint8Array | null): string | null => bytes && Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1')
+export const latin1 = (bytes: Uint8Array | null): string | null =>
+  bytes && Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1')
 
 /**
  * Fills every buffer between the ends, so that `connection` can send nothing until its peer reads: what a "clogged"
- * maker does.
+ * maker does. The system moves bytes between its buffers on its own time, so a pipe counts as full when it took nothing
+ * for `patience` milliseconds of real time (default 40; 0 suffices inside the process).
  *
  * @returns how many bytes that took
  */
-export async function clog(connection: Connection): Promise<number> {
+export async function clog(connection: Connection, patience = 40): Promise<number> {
   const filler = new Uint8Array(64 * 1024).fill(0x2e)
   let total = 0
-  // The system moves bytes between its buffers on its own time, so a full pipe may take more a moment later.
-  for (let quiet = 0; quiet < 3;) {
+  for (let quiet = 0; quiet < 4;) {
     const abort = new AbortController()
     let settled = false
     const writing = connection.writeSome(filler, { signal: abort.signal }).finally(() => (settled = true))
-    for (let i = 0; i < 5 && !settled; i++) await new Promise<void>((resolve) => (i < 4 ? setImmediate(resolve) : setTimeout(resolve, 4)))
+    await settle(6)
+    if (!settled && patience > 0) await new Promise<void>((resolve) => setTimeout(resolve, patience / 4))
     if (!settled) abort.abort()
     const count = await writing.catch((error: unknown) => {
       if (!abort.signal.aborted) throw error

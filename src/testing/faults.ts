@@ -2,16 +2,7 @@
 
 import type { Address } from '../address.js'
 import { systemClock } from '../deadline.js'
-import type {
-  Clock,
-  DialSettings,
-  Driver,
-  Guarantees,
-  ListenerHandle,
-  ListenSettings,
-  StreamEvents,
-  StreamHandle,
-} from '../driver.js'
+import type { Clock, DialSettings, Driver, Guarantees, ListenerHandle, ListenSettings, StreamEvents, StreamHandle } from '../driver.js'
 import { outOfRange } from '../errors.js'
 import { Random } from './random.js'
 
@@ -226,7 +217,8 @@ export class FaultyStream implements StreamHandle {
 
   shutdown(done: (error?: unknown) => void): void {
     if (this.#silent) return
-    if (this.#writeCut !== undefined) return queueMicrotask(() => done(this.#writeCut === 'reset' ? failure('EPIPE', 'shutdown') : undefined))
+    if (this.#writeCut !== undefined)
+      return queueMicrotask(() => done(this.#writeCut === 'reset' ? failure('EPIPE', 'shutdown') : undefined))
     this.#inner.shutdown(done)
   }
 
@@ -263,7 +255,10 @@ export class FaultyStream implements StreamHandle {
         what = { error }
       }
       if (what === undefined) return
-      const [least, most] = typeof this.#plan.latency === 'number' ? [this.#plan.latency, this.#plan.latency] : (this.#plan.latency as readonly [number, number])
+      const [least, most] =
+        typeof this.#plan.latency === 'number'
+          ? [this.#plan.latency, this.#plan.latency]
+          : (this.#plan.latency as readonly [number, number])
       this.#lastDue = Math.max(this.#lastDue, this.#clock.now() + least + this.#random.next() * (most - least))
       this.#flight.push({ due: this.#lastDue, what })
       if (what instanceof Uint8Array) this.#flightBytes += what.length
@@ -348,15 +343,17 @@ function prefix(data: readonly Uint8Array[], length: number): Uint8Array[] {
   return pieces
 }
 
-/** Which plan a connection gets: one for all, or by its role and its number, counted from 0 over both roles. */
+/** Which plan a connection gets: one for all, or by its role and its number among those of that role, from 0. */
 export type FaultPlans = FaultPlan | ((role: 'dialled' | 'accepted', index: number) => FaultPlan | undefined)
 
 /** A driver whose system calls fail on demand and whose connections follow a plan. */
 export class FaultyDriver implements Driver {
   readonly name: string
   readonly guarantees: Guarantees
-  /** Every connection made so far, oldest first, to be cut, silenced or reset. */
-  readonly streams: FaultyStream[] = []
+  /** Every connection made so far by `dial`, oldest first, to be cut, silenced or reset. */
+  readonly dialled: FaultyStream[] = []
+  /** Every connection accepted so far, oldest first. */
+  readonly accepted: FaultyStream[] = []
   readonly #inner: Driver
   readonly #plans: FaultPlans
   readonly #failures: Record<'dial' | 'listen' | 'accept', Injected[]> = { dial: [], listen: [], accept: [] }
@@ -430,9 +427,9 @@ export class FaultyDriver implements Driver {
   }
 
   #wrap(handle: StreamHandle, role: 'dialled' | 'accepted'): FaultyStream {
-    const plan = typeof this.#plans === 'function' ? this.#plans(role, this.streams.length) : this.#plans
-    const stream = new FaultyStream(handle, plan)
-    this.streams.push(stream)
+    const streams = this[role]
+    const stream = new FaultyStream(handle, typeof this.#plans === 'function' ? this.#plans(role, streams.length) : this.#plans)
+    streams.push(stream)
     return stream
   }
 

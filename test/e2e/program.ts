@@ -1,7 +1,6 @@
 /** Programs under test: started, watched line by line, and never left behind. */
 
-import { type ChildProcess, spawn, type SpawnOptions, spawnSync } from 'node:child_process'
-import { once } from 'node:events'
+import { type ChildProcess, spawn, type SpawnOptions } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -157,19 +156,11 @@ export function folder(t: TestContext): string {
 
 /** Where a peer program is, or undefined after having skipped the test by its name; under CI its absence is a failure. */
 export function peerProgram(t: TestContext, name: string): string | undefined {
-  const path = [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin'].map((at) => join(at, name)).find((file) => existsSync(file))
+  const path = [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin']
+    .map((at) => join(at, name))
+    .find((file) => existsSync(file))
   if (path !== undefined) return path
   if (process.env['CI'] === 'true') throw new Error(`${name} is not installed`)
   t.skip(`${name} is not installed`)
   return undefined
-}
-
-/** Whether an `openssl` that is installed knows a word of its help. */
-export function opensslKnows(command: string, word: string): boolean {
-  const { stdout, stderr } = spawnSync('openssl', [command, '-help'], { encoding: 'utf8' })
-  return `${stdout}${stderr}`.includes(word)
-}
-
-export async function opened(stream: { once(event: string, fn: () => void): unknown }, event: string): Promise<void> {
-  await once(stream as never, event)
 }
