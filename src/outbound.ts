@@ -108,8 +108,6 @@ export class Outbound {
     // An end that waits for what is given up now would wait for ever.
     const why = this.#refusal ?? this.#error
     if (why !== undefined) for (const job of this.#jobs.splice(0)) this.#giveUp(job, why)
-    // A flush that waited for it, on behalf of `close`, waits in vain.
-    if (this.#refusal !== undefined) this.refuse(this.#refusal)
     return lost
   }
 
@@ -404,7 +402,7 @@ export class Outbound {
           return this.#side.ended()
         }
         // Aborted while the end was on its way: this side did it, not the world.
-        if (this.#refusal !== undefined) return reject(again(this.#refusal, this.#side.facts('end')))
+        if (this.#refusal !== undefined && this.#refusal.code !== 'CLOSED') return reject(again(this.#refusal, this.#side.facts('end')))
         this.#break(error, true)
         reject(again(this.#error as SocketError, this.#side.facts('end')))
       })

@@ -204,9 +204,13 @@ export class PortableTls implements StreamHandle {
     return this.#attempt((upper) => upper.write(data))
   }
 
+  get #sentEnd(): boolean {
+    return this.#socket.writableEnded || this.#transport.writableEnded
+  }
+
   /** A runtime that ended this direction by itself would take more and send none of it. */
   #checkOpen(): void {
-    if (this.#socket.writableEnded && !this.#shut) throw Object.assign(new Error('the runtime ended the TLS stream'), { code: 'EPIPE' })
+    if (this.#sentEnd && !this.#shut) throw Object.assign(new Error('the runtime ended the TLS stream'), { code: 'EPIPE' })
   }
 
   writev(data: readonly Uint8Array[]): number {
@@ -226,7 +230,7 @@ export class PortableTls implements StreamHandle {
     }
     this.#socket.once('close', () => finish(this.#failure))
     // Bun answers the peer's close_notify with its own.
-    if (this.#socket.writableEnded) finish()
+    if (this.#sentEnd) finish()
     else upper.shutdown(finish)
     this.#shut = true
   }

@@ -114,6 +114,8 @@ export class Pace {
   }
 }
 
+const MOST_BUFFERED = 64 * 1024 * 1024
+
 /** A class of errors of this library. */
 export type ErrorClass =
   | typeof Closed
@@ -183,6 +185,7 @@ export const latin1 = (bytes: Uint8Array | null): string | null =>
  * for `patience` milliseconds of real time (default 40; 0 suffices inside the process).
  *
  * @returns how many bytes that took
+ * @throws an assertion error when it has taken 64 MiB: no system buffers that much, so nothing holds the writer back
  */
 export async function clog(connection: Connection, patience = 40): Promise<number> {
   const filler = new Uint8Array(64 * 1024).fill(0x2e)
@@ -199,6 +202,7 @@ export async function clog(connection: Connection, patience = 40): Promise<numbe
       return 0
     })
     total += count
+    assert.ok(total < MOST_BUFFERED, `${total} bytes were taken without a reader`)
     quiet = count === 0 ? quiet + 1 : 0
   }
   return total
