@@ -166,13 +166,9 @@ const idle: Workload = async (effort) => {
 
 const frames: Workload = async (effort) => {
   const count = effort.quick ? 200_000 : 1_000_000
-  const ways: [send: string, receive: string, least?: number][] = [
-    ['sendMany', 'for await', 1_500_000],
-    ['send, 100 at a time', 'for await', 1_500_000],
-    ['send, awaited one by one', 'for await'],
-  ]
+  const receive = 'for await'
   const rows: Row[] = []
-  for (const [send, receive, least] of ways) {
+  for (const send of ['sendMany', 'send, 100 at a time', 'send, awaited one by one']) {
     const rates: number[] = []
     for (let run = 0; run < effort.runs; run++) {
       rates.push(await withChildren((start) => start('servers', 0).call<number>('frames', { send, receive, count })))
@@ -183,7 +179,8 @@ const frames: Workload = async (effort) => {
       subject: `${send}; ${receive}`,
       measure: 'frames per CPU second',
       value,
-      ...(least !== undefined && { bar: `≥ ${least.toLocaleString('en')}`, met: value.median >= least }),
+      bar: '≥ 1,500,000',
+      met: value.median >= 1_500_000,
     })
   }
   return rows

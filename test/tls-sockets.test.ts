@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import tls from 'node:tls'
-import { connect, type Connection, listen, serve } from 'fairlead'
+import { connect, type Connection, listen, serve, type Server } from 'fairlead'
 import type { TlsOptions } from '#src/tls-options.js'
 import { HOST, type Version, VERSIONS, world } from './tls-peers.js'
 
@@ -43,6 +43,8 @@ async function connected(
     },
   }
 }
+
+const portOf = ({ listeners: [listener] }: Server): number => (listener as unknown as { local: { port: number } }).local.port
 
 const data = Buffer.alloc(3_000_000)
 for (let i = 0; i < data.length; i++) data[i] = (i * 7 + (i >> 9)) & 0xff
@@ -124,7 +126,7 @@ for (const { version, allowTruncation, name } of matrix) {
         if (text !== '') await connection.write(text)
       })
       const socket = tls.connect({
-        port: Number((server.listeners[0]?.local as { port: number }).port),
+        port: portOf(server),
         host: '127.0.0.1',
         servername: HOST,
         ca: options.client.ca as string,
@@ -162,7 +164,7 @@ test('garbage on a TLS port is an error for its sender and nothing for the other
     served++
     await connection.write('hello')
   })
-  const port = (server.listeners[0]?.local as { port: number }).port
+  const port = portOf(server)
   const vandals = ['GET / HTTP/1.1\r\n\r\n', '\0'.repeat(100), '\xff'.repeat(70_000), '\x16\x03\x01\xff\xff'].map((text) => {
     const socket = net.connect(port, '127.0.0.1', () => socket.end(Buffer.from(text, 'latin1')))
     socket.on('error', () => {}).resume()

@@ -81,9 +81,11 @@ const RIGS: Record<string, (t: TestContext) => Promise<Rig>> = {
     const server = createServer({ allowHalfOpen: true })
     const at = await listening(t, server)
     const program = fairlead(t, ['relay', `unix:${join(folder(t), 's')}`, at])
+    // It may arrive before our own side knows that it is connected.
+    const far = accepted(server)
     const near = await dialled(await listeningAt(program))
     t.after(() => near.destroy())
-    return { near: ofSocket(near), far: ofSocket(await accepted(server)), over: async () => assert.equal(program.child.exitCode, null) }
+    return { near: ofSocket(near), far: ofSocket(await far), over: async () => assert.equal(program.child.exitCode, null) }
   },
 }
 
