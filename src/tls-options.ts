@@ -166,11 +166,14 @@ function contextSettings(o: TlsSettings): ContextSettings {
     if (typeof o.ciphers !== 'string') throw invalidType('ciphers', 'an OpenSSL cipher list', o.ciphers)
     checkCiphers(o.ciphers)
   }
-  // Bun and Deno take the lists and do not look at them; believing them checked would be worse than knowing they are not.
-  if (o.crl !== undefined && ('bun' in process.versions || 'Deno' in globalThis)) {
-    throw new OptionError('UNSUPPORTED_OPTION', 'crl: this runtime cannot check revocation lists', { op: 'tls', phase: 'option' })
-  }
+  if (o.crl !== undefined) needsNode('crl')
   return { ca: loadAuthorities(o.ca), crl: loadRevocations(o.crl), minVersion, maxVersion, ciphers: o.ciphers }
+}
+
+/** Bun and Deno take these options and do nothing about them; believing them done would be worse than knowing they are not. */
+function needsNode(option: string): void {
+  if (!('bun' in process.versions) && !('Deno' in globalThis)) return
+  throw new OptionError('UNSUPPORTED_OPTION', `${option} does nothing on this runtime; it needs Node`, { op: 'tls', phase: 'option' })
 }
 
 function makeContext(
@@ -337,6 +340,7 @@ type Choose = NonNullable<ServerSettings['choose']>
 
 function chooser(sni: ServerTlsOptions['sni'], contextOf: (identity: Identity) => tls.SecureContext): Choose | undefined {
   if (sni === undefined) return undefined
+  needsNode('sni')
   if (typeof sni === 'function') return dynamicChooser(sni, contextOf)
   if (typeof sni !== 'object' || sni === null) throw invalidType('sni', 'an object or a function', sni)
   const contexts = new Map<string, tls.SecureContext>()

@@ -443,6 +443,19 @@ test('a key log is written for those who ask', async () => {
   both.server.destroy()
 })
 
+test('a key log function that throws ends its own handshake', async () => {
+  const [client, server] = await handshakes({
+    version: 'TLSv1.3',
+    client: {
+      keylog() {
+        throw new Error('boom')
+      },
+    },
+  })
+  assert.equal(client.status === 'rejected' && (client.reason as { code: string }).code, 'HANDSHAKE_FAILED')
+  if (server.status === 'fulfilled') server.value.handle.destroy(false)
+})
+
 test('renegotiation is refused (attack 7)', async () => {
   assert.ok(constants.SSL_OP_NO_RENEGOTIATION, 'the option of OpenSSL that does it')
   const [a, b] = memoryPair()
