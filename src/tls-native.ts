@@ -6,10 +6,11 @@
 import type { EventEmitter } from 'node:events'
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
+import { getSystemErrorName } from 'node:util'
 import type { Address } from './address.js'
 import type { StreamEvents, StreamHandle } from './driver.js'
 import { copyPlain, type Engine, engineOf, gather, newRequest, PIECE, PLAIN_SLAB } from './tls-engine.js'
-import { lastWord, resetSocket } from './tls-socket.js'
+import { lastWord } from './tls-socket.js'
 import { engineFailure } from './verdict.js'
 
 /** Decrypted bytes held for a slow reader before the socket is told to stop: more come only of what is in flight. */
@@ -146,7 +147,7 @@ export class NativeTls implements StreamHandle {
     const status = this.#engine.writeBuffer(request, piece)
     if (status !== 0) {
       this.#writing = 0
-      this.#failure ??= engineFailure(Object.assign(new Error(`the write failed (${status})`), { code: 'EPIPE' }))
+      this.#failure ??= engineFailure(writeFailure(status))
       throw this.#failure
     }
     return piece.length
@@ -158,7 +159,7 @@ export class NativeTls implements StreamHandle {
 
   readonly #onWritten = (status: number): void => {
     this.#writing = 0
-    if (status < 0 && !this.#closed) this.#fail(Object.assign(new Error(`the write failed (${status})`), { code: 'EPIPE' }))
+    if (status < 0 && !this.#closed) this.#fail(writeFailure(status))
     else if (this.#shutdownDone !== undefined) this.#socket.end()
     else this.#events?.writable()
   }
@@ -208,7 +209,7 @@ export class NativeTls implements StreamHandle {
     this.#destroyed = true
     this.#plain = []
     this.#held = 0
-    if (reset) resetSocket(this.#raw)
+    if (reset) resetOnClose(this.#raw)
     // There is none if it could not be made.
     ;(this.#socket as TLSSocket | undefined)?.destroy()
   }
@@ -224,6 +225,28 @@ export class NativeTls implements StreamHandle {
 
   unref(): void {
     this.#socket.unref()
+  }
+}
+
+function writeFailure(status: number): Error {
+  return Object.assign(new Error('the write failed'), { code: getSystemErrorName(status), errno: status, syscall: 'write' })
+}
+
+interface Closable {
+  close(done?: () => void): void
+  reset?(done?: () => void): number
+}
+
+/**
+ * Makes the closing of a TCP socket a reset. `resetAndDestroy` would take the handle away from under OpenSSL, and a write it
+ * has not been told the end of would then end the process.
+ */
+function resetOnClose(socket: Socket): void {
+  const { _handle: handle } = socket as unknown as { _handle?: Closable | null }
+  if (typeof handle?.reset !== 'function') return
+  const { close } = handle
+  handle.close = (done) => {
+    if (handle.reset?.(done) !== 0) close.call(handle, done)
   }
 }
 

@@ -251,7 +251,7 @@ function systemError(status: number, call: string): Error {
 }
 
 /** A TCP reset; other sockets know none, and Node throws for them. */
-export function resetSocket(socket: Socket): void {
+function resetSocket(socket: Socket): void {
   if (typeof socket.resetAndDestroy === 'function' && socket.remoteAddress !== undefined) socket.resetAndDestroy()
   else socket.destroy()
 }

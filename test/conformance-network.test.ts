@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import { after, describe, test } from 'node:test'
+import { after, before, describe, test } from 'node:test'
 import { checkNetworks, settle } from 'fairlead/testing'
-import { NETWORKS, removePaths } from './matrix.js'
+import { NETWORKS, removePaths, socketsOpen } from './matrix.js'
 
 /** One transport alone, for those who work on it. */
 const wanted = process.env['TRANSPORT']
@@ -9,13 +9,12 @@ const wanted = process.env['TRANSPORT']
 for (const network of await NETWORKS()) {
   if (wanted !== undefined && network.transport !== wanted) continue
   describe(network.name, { concurrency: false, skip: network.missing ?? false }, () => {
+    let open: string[]
+    before(() => (open = socketsOpen()))
     checkNetworks(network, { test })
     test(`S13 nothing is left open [${network.name}]`, async () => {
       await settle(10)
-      assert.deepEqual(
-        process.getActiveResourcesInfo().filter((name) => /^(TCP|SimpleWrite|Connect|Shutdown)/.test(name)),
-        [],
-      )
+      assert.deepEqual(socketsOpen(), open)
     })
   })
 }

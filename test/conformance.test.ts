@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import { after, describe, test } from 'node:test'
+import { after, before, describe, test } from 'node:test'
 import { checkStreams, settle, STREAM_PROPERTIES } from 'fairlead/testing'
-import { removePaths, TRANSPORTS } from './matrix.js'
+import { removePaths, socketsOpen, TRANSPORTS } from './matrix.js'
 import { skipsOn, SUBSET, SUBSET_ONLY } from './properties.js'
 
 /** One transport alone, for those who work on it. */
@@ -10,17 +10,15 @@ const wanted = process.env['TRANSPORT']
 for (const transport of TRANSPORTS) {
   if (wanted !== undefined && transport.transport !== wanted) continue
   describe(transport.name, { concurrency: false, skip: transport.missing ?? false }, () => {
+    let open: string[]
+    before(() => (open = socketsOpen()))
     const only = SUBSET_ONLY.includes(transport.transport) ? SUBSET : undefined
     const skip = skipsOn([...new Set(STREAM_PROPERTIES.map(({ id }) => id))], transport)
     checkStreams(transport, { test, only, skip })
     test(`S13 nothing is left open [${transport.name}]`, async () => {
       await transport.close()
       await settle(5)
-      // The runner's own pipes are no sockets of ours.
-      assert.deepEqual(
-        process.getActiveResourcesInfo().filter((name) => /^(TCP|SimpleWrite|Connect|Shutdown)/.test(name)),
-        [],
-      )
+      assert.deepEqual(socketsOpen(), open)
     })
   })
 }

@@ -93,6 +93,11 @@ export async function removePaths(): Promise<void> {
   folder = undefined
 }
 
+/** What keeps the process alive and is a TCP socket, or work on one; the runner has pipes of its own. */
+export function socketsOpen(): string[] {
+  return process.getActiveResourcesInfo().filter((name) => /^(TCP|SimpleWrite|Connect|Shutdown)/.test(name))
+}
+
 const hasIpv6 = Object.values(networkInterfaces()).some((all) => all?.some(({ address }) => address === '::1'))
 
 let credentials: Promise<{ ca: string; cert: string; key: string }> | undefined

@@ -141,6 +141,25 @@ for (const { version, allowTruncation, name } of matrix) {
   })
 }
 
+test('aborts with writes under way cost the connection and nothing else', async () => {
+  for (const allowTruncation of MODES) {
+    const { server, client } = await settings('TLSv1.3', allowTruncation)
+    await using listener = await listen('tls://127.0.0.1:0', { tls: server as never })
+    for (let round = 0; round < 40; round++) {
+      const [a, b] = await Promise.all([connect(listener.endpoint, { tls: client as never }), listener.accept()])
+      for (const one of [a, b]) {
+        for (let i = 0; i < round % 4; i++) one.write(data.subarray(0, 1 + round * 20_000)).catch(() => {})
+      }
+      for (let turns = round % 5; turns > 0; turns--) await new Promise((resolve) => setImmediate(resolve))
+      ;(round % 2 === 0 ? a : b).abort()
+      await (round % 2 === 0 ? b : a).readAll().catch(() => {})
+      a.abort()
+      b.abort()
+      await Promise.all([a.closed, b.closed])
+    }
+  }
+})
+
 test('TLS over a UNIX socket', { skip: process.platform === 'win32' }, async () => {
   const directory = mkdtempSync(join(tmpdir(), 'fairlead-'))
   try {
