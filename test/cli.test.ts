@@ -58,7 +58,7 @@ describe('arguments', () => {
     [['connect', '--starttls', 'smtp', 'tls://a:1'], /use tcp:\/\/a:1/],
     [['connect', '--ca', 'x', 'tcp://a:1'], /--ca needs a tls: endpoint/],
     [['connect', 'exec:cat'], /wants a network endpoint first/],
-    [['listen', '--mode', '999', 'unix:/tmp/x'], /octal/],
+    [['listen', '--mode', '999', 'unix:/run/x'], /octal/],
     [['relay', 'tcp://127.0.0.1:0', 'stdio:'], /many clients cannot share stdio:; fairlead listen --keep/],
     [['up', '--tcp-port', '70000'], /a port from 0 to 65535/],
     [['connect', '--pin', 'abc', '--insecure', 'tls://127.0.0.1:1'], /base64 SHA-256/],

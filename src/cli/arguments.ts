@@ -213,7 +213,7 @@ export const COMMANDS: readonly Command[] = [
     examples: [
       ['wait for one client', 'fairlead listen tcp://127.0.0.1:9000'],
       ['receive a file', 'fairlead listen tcp://:9000 file:photo.jpg'],
-      ['a program for each client', "fairlead listen --keep unix:/tmp/upper.sock 'exec:tr a-z A-Z'"],
+      ['a program for each client', "fairlead listen --keep unix:/run/upper.sock 'exec:tr a-z A-Z'"],
       ['over TLS with a certificate made on the spot', 'fairlead listen tls://localhost:9001'],
     ],
   },
