@@ -44,11 +44,21 @@ let lastCut: Buffer = Buffer.alloc(0)
 export interface DuplexHooks {
   /** Asked at the stream's `end`: what the system knows to the contrary, bytes it still had or an error, or undefined. */
   judgeEnd?(stream: Duplex): { data?: Uint8Array; error?: unknown } | undefined
+  /** The same stream as one that reads into {@link SLAB} and calls `take` for it, where the runtime can do that. */
+  direct?(stream: Duplex, take: (count: number) => boolean): Duplex | undefined
   /** A write without a callback costs no turn of Node's tick queue; this stream says at once how a write went. */
   readonly prompt?: boolean
 }
 
 const NO_HOOKS: DuplexHooks = {}
+
+/** What all streams that can do so read into: what is in it has been taken out before the next one reads. */
+export const SLAB: Uint8Array = new Uint8Array(64 * 1024)
+/** Whose bytes lie in the slab, and which of them it has not taken, while it is being told of them; nobody's at any other time. */
+let slabOwner: DuplexHandle | undefined
+let slabFrom = 0
+let slabTo = 0
+
 const NOTHING: Buffer = Buffer.alloc(0)
 
 /** What a `net.Socket` offers beyond a `Duplex`. */
@@ -61,7 +71,7 @@ interface SocketLike {
 export class DuplexHandle implements StreamHandle {
   readonly local: Address | undefined
   readonly remote: Address | undefined
-  readonly #stream: Duplex & SocketLike
+  #stream: Duplex & SocketLike
   readonly #hooks: DuplexHooks
   #events: StreamEvents | undefined
   #held: Uint8Array | undefined
@@ -92,6 +102,8 @@ export class DuplexHandle implements StreamHandle {
     const taken = this.#events !== undefined
     this.#events = events
     if (taken) return
+    const direct = this.#hooks.direct?.(this.#stream, DuplexHandle.#take)
+    if (direct !== undefined) this.#stream = direct
     const stream = this.#stream
     const { _readableState: readable, _writableState: writable } = internals(stream)
     // A failed write must not destroy a stream whose input has not been read yet; this handle destroys it when it is done.
@@ -102,7 +114,8 @@ export class DuplexHandle implements StreamHandle {
     if (readable) readable.highWaterMark = 1
     stream.pause()
     ;(stream as unknown as Bound)[HANDLE] = this
-    stream.on('data', DuplexHandle.#data).on('end', DuplexHandle.#end).on('error', DuplexHandle.#fail).on('close', DuplexHandle.#close)
+    if (direct === undefined) stream.on('data', DuplexHandle.#data)
+    stream.on('end', DuplexHandle.#end).on('error', DuplexHandle.#fail).on('close', DuplexHandle.#close)
     if (stream.destroyed) queueMicrotask(() => this.#onClose())
     else if (stream.readableEnded) this.#over = null
   }
@@ -110,6 +123,10 @@ export class DuplexHandle implements StreamHandle {
   // The listeners are the same for every stream and find their handle by the stream, as there may be many.
   static #data(this: unknown, chunk: Buffer): void {
     ;(this as Bound)[HANDLE].#onData(chunk)
+  }
+
+  static #take(this: unknown, count: number): boolean {
+    return (this as Bound)[HANDLE].#onSlab(count)
   }
 
   static #end(this: unknown): void {
@@ -122,6 +139,23 @@ export class DuplexHandle implements StreamHandle {
 
   static #close(this: unknown): void {
     ;(this as Bound)[HANDLE].#onClose()
+  }
+
+  /** False stops the reading behind these bytes. */
+  #onSlab(count: number): boolean {
+    if (this.#destroyed) return false
+    slabOwner = this
+    slabFrom = 0
+    slabTo = count
+    try {
+      this.#events?.readable()
+      if (slabFrom === slabTo) return true
+      this.#held = copyOut(slabTo)
+      this.#paused = true
+      return false
+    } finally {
+      slabOwner = undefined
+    }
   }
 
   #onData(chunk: Buffer): void {
@@ -174,6 +208,7 @@ export class DuplexHandle implements StreamHandle {
   }
 
   read(limit: number): Uint8Array | null | undefined {
+    if (slabOwner === this && slabFrom < slabTo) return copyOut(limit)
     const held = this.#held
     if (held !== undefined) {
       if (held.length <= limit) {
@@ -187,6 +222,11 @@ export class DuplexHandle implements StreamHandle {
   }
 
   readInto(into: Uint8Array): number | null | undefined {
+    if (slabOwner === this && slabFrom < slabTo) {
+      const bytes = cut(into.length)
+      into.set(bytes)
+      return bytes.length
+    }
     const held = this.#held
     if (held === undefined) return this.#nothing()
     const count = Math.min(held.length, into.length)
@@ -278,6 +318,7 @@ export class DuplexHandle implements StreamHandle {
     if (this.#destroyed) return
     this.#destroyed = true
     this.#held = undefined
+    if (slabOwner === this) slabFrom = slabTo
     const stream = this.#stream
     // A handle nobody attached to has no listener, and an error without one ends the process.
     if (this.#events === undefined) stream.on('error', () => {})
@@ -289,7 +330,7 @@ export class DuplexHandle implements StreamHandle {
 
   mayLose(): boolean {
     if (this.#over !== undefined) return false
-    return this.#held !== undefined || this.#inFlight > 0 || this.#wrote
+    return this.#held !== undefined || (slabOwner === this && slabFrom < slabTo) || this.#inFlight > 0 || this.#wrote
   }
 
   ref(): void {
@@ -303,6 +344,23 @@ export class DuplexHandle implements StreamHandle {
   release(): unknown {
     return this.#events === undefined ? this.#stream : undefined
   }
+}
+
+/** The cut of {@link SLAB} made last. */
+let lastFresh: Uint8Array = SLAB
+
+/** Takes at most `limit` bytes out of the slab: a view of it. */
+function cut(limit: number): Uint8Array {
+  const from = slabFrom
+  slabFrom = Math.min(slabTo, from + limit)
+  if (from !== 0) return SLAB.subarray(from, slabFrom)
+  if (lastFresh.length !== slabFrom) lastFresh = SLAB.subarray(0, slabFrom)
+  return lastFresh
+}
+
+/** The same as memory of its own; made from a view, as V8 then neither clears it first nor, if it is small, allocates outside its heap. */
+function copyOut(limit: number): Uint8Array {
+  return new Uint8Array(cut(limit))
 }
 
 /** A chunk as memory of its own: runtimes that cut chunks from a shared slab are copied from. */

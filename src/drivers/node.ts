@@ -5,7 +5,7 @@ import { createServer, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { type Address, sameAddress } from '../address.js'
 import type { DialSettings, Driver, Guarantees, ListenerHandle, ListenSettings, StreamHandle } from '../driver.js'
-import { DuplexHandle, type DuplexHooks } from './duplex.js'
+import { DuplexHandle, type DuplexHooks, SLAB } from './duplex.js'
 
 /** Descriptors the process may have (RLIMIT_NOFILE) where the system shows it. */
 const DESCRIPTORS = descriptorLimit()
@@ -42,7 +42,7 @@ function dial(to: Address, settings: DialSettings, done: (error: unknown, handle
     if (over) return
     over = true
     socket.off('error', finish).off('connect', connected)
-    if (error === undefined) return done(undefined, handleOf(socket, to))
+    if (error === undefined) return done(undefined, handleOf(socket, to, OURS))
     socket.destroy()
     done(error)
   }
@@ -80,14 +80,16 @@ function systemPath(address: { path: string; abstract: boolean }): string {
 }
 
 const UNNAMED: Address = Object.freeze({ family: 'unix', path: '', abstract: false })
-const HOOKS: DuplexHooks = { judgeEnd: lastWord, prompt: onNode }
+/** For sockets that others made and may know. */
+const THEIRS: DuplexHooks = { judgeEnd: lastWord, prompt: onNode }
+const OURS: DuplexHooks = { ...THEIRS, direct }
 
 /** The addresses made last: one listener's connections mostly share theirs, and many clients come from one host. */
 let lastLocal: Address = UNNAMED
 let lastRemoteText = ''
 
 /** A connected `net.Socket` as a handle. `peer` is what was dialled, for sockets that do not know their peer. */
-export function handleOf(socket: Socket, peer?: Address): DuplexHandle {
+export function handleOf(socket: Socket, peer?: Address, hooks: DuplexHooks = THEIRS): DuplexHandle {
   const bound = ipOf(socket.localAddress, socket.localPort)
   const local = bound ?? UNNAMED
   // A TCP peer that has gone already has no name any more.
@@ -99,7 +101,34 @@ export function handleOf(socket: Socket, peer?: Address): DuplexHandle {
   // The runtime keeps what it said, twice 150 bytes for each connection; we have our own.
   const said = socket as { _peername?: unknown; _sockname?: unknown }
   said._peername = said._sockname = undefined
-  return new DuplexHandle(socket, lastLocal, remote, HOOKS)
+  return new DuplexHandle(socket, lastLocal, remote, hooks)
+}
+
+/** What is used of a socket beyond its public face. */
+interface Inside {
+  _handle: { useUserBuffer?: unknown } | null
+  server?: unknown
+  _server?: unknown
+}
+
+/**
+ * Node lets a socket read into memory that is used again (`onread`), which saves an allocation of 64 KiB and the readable
+ * stream's bookkeeping at each read, but takes that for sockets one makes oneself only. Those of a server, and those that
+ * were dialled, are therefore made once more around the same handle, before anything was read from them.
+ */
+function direct(stream: Duplex, take: (count: number) => boolean): Duplex | undefined {
+  const socket = stream as Socket & Inside
+  const handle = socket._handle
+  if (!onNode || socket.destroyed || socket.bytesRead > 0 || typeof handle?.useUserBuffer !== 'function') return undefined
+  const options = { handle, allowHalfOpen: true, manualStart: true, onread: { buffer: SLAB, callback: take } }
+  const again = new Socket(options as unknown as ConstructorParameters<typeof Socket>[0]) as Socket & Inside
+  // Does nothing where the peer's end leaves the other direction open, and costs each connection a list of two listeners.
+  for (const listener of again.listeners('end')) again.off('end', listener as () => void)
+  // A server counts its connections down by these.
+  again.server = socket.server
+  again._server = socket._server
+  socket._handle = null
+  return again
 }
 
 function ipOf(address: string | undefined, port: number | undefined): Address | undefined {
@@ -213,7 +242,7 @@ class NodeListener implements ListenerHandle {
     }
     const socket = this.#parked.shift()
     if (socket === undefined) return undefined
-    const handle = handleOf(socket)
+    const handle = handleOf(socket, undefined, OURS)
     socket.off('error', ignore)
     return handle
   }
