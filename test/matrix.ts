@@ -1,6 +1,8 @@
 /** Driver × transport: makers of connected pairs, for whatever is tested on all of them. */
 
+import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
+import { type AddressInfo, createConnection, createServer, type Server, type Socket } from 'node:net'
 import { networkInterfaces, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type ConnectOptions, type ListenOptions, Network } from 'fairlead'
@@ -174,6 +176,33 @@ function portableTls(): Transport {
   }
 }
 
+/** Sockets that Node made and somebody else had before: the plain path through the runtime's streams. */
+function adopted(): Transport {
+  const network = new Network()
+  let server: Server | undefined
+  return {
+    driver: 'node',
+    transport: 'adopted',
+    name: 'node adopted',
+    async pair(): Promise<ConnectionPair> {
+      if (server === undefined) {
+        server = createServer({ allowHalfOpen: true, pauseOnConnect: true })
+        await once(server.listen(0, '127.0.0.1'), 'listening')
+      }
+      const accepted = once(server, 'connection')
+      const { port } = server.address() as AddressInfo
+      const dialled = createConnection({ port, host: '127.0.0.1', allowHalfOpen: true })
+      const [[socket]] = await Promise.all([accepted, once(dialled, 'connect')])
+      dialled.pause()
+      return { a: network.fromNode(dialled), b: network.fromNode(socket as Socket) }
+    },
+    async close() {
+      server?.close()
+      await network.end({ abort: true })
+    },
+  }
+}
+
 const loopback4 = async () => 'tcp://127.0.0.1:0'
 const secure4 = async () => 'tls://127.0.0.1:0'
 
@@ -184,6 +213,7 @@ export const TRANSPORTS: readonly Transport[] = [
   inMemory('choppy', 4096, CHOPPY),
   overNetwork('tcp4', { at: loopback4 }),
   overNetwork('tcp6', { at: async () => 'tcp://[::1]:0', missing: hasIpv6 ? undefined : 'this machine has no IPv6 loopback address' }),
+  adopted(),
   overNetwork('unix', { at: async () => `unix:${await freshPath()}` }),
   overNetwork('tls1.3', overTls(secure4, 'TLSv1.3')),
   overNetwork('tls1.2', overTls(secure4, 'TLSv1.2')),

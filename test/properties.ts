@@ -30,7 +30,7 @@ const not = (verdict: Verdict): Row => ({ at: [], verdict })
 const at = (...files: string[]): Row => ({ at: files, verdict: 'applies' })
 
 /** Transports on which only {@link SUBSET} is run; the others get everything. */
-export const SUBSET_ONLY: readonly string[] = ['tcp6', 'tls1.2', 'tls over unix', 'choppy tls', 'portable tls', 'tls in tls']
+export const SUBSET_ONLY: readonly string[] = ['tcp6', 'adopted', 'tls1.2', 'tls over unix', 'choppy tls', 'portable tls', 'tls in tls']
 
 /** What differs between transports rather than between the layers above them. */
 export const SUBSET: readonly string[] = [
