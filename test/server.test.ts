@@ -19,8 +19,6 @@ import {
 import { type FaultyDriver, faulty, memory, Random, settle, VirtualClock } from 'fairlead/testing'
 import { developmentAuthority } from '#src/authority.js'
 import { node } from '#src/drivers/node.js'
-import { LISTEN_OPTIONS } from '#src/network.js'
-import { SERVE_OPTIONS } from '#src/server.js'
 
 const AT = 'tcp://127.0.0.1:0'
 
@@ -623,10 +621,6 @@ test('a server that cannot open all its endpoints opens none', async (t) => {
   )
   await settle()
   assert.deepEqual(net.sockets(), [taken])
-})
-
-test('serve takes every option of listen', () => {
-  for (const name of LISTEN_OPTIONS) assert.ok(SERVE_OPTIONS.includes(name), name)
 })
 
 test('options and arguments are checked by name, type and range', async (t) => {
