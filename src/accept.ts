@@ -9,12 +9,12 @@ import { setMaxListeners } from 'node:events'
 import { type Address, endpointOf, formatAddress, formatEndpoint, isUnixEndpoint, type ParsedEndpoint } from './address.js'
 import { Connection, type Origin } from './connection.js'
 import { arm, shouldYield, turn } from './deadline.js'
-import type { Clock, ListenerHandle, StreamHandle } from './driver.js'
+import type { ListenerHandle, StreamHandle } from './driver.js'
 import { again, broken, Closed, CODES, Denied, type ErrorFacts, SocketError, systemCode, systemFailure, TlsError } from './errors.js'
-import type { Owner } from './owner.js'
+import { type Owner, tell } from './owner.js'
 import type { CloseReport, Defaults, Wait } from './stream.js'
-import type { TlsInfo } from './tls.js'
-import type { ServerTlsOptions } from './tls-options.js'
+import { secure } from './tls.js'
+import type { ServerTls, ServerTlsOptions } from './tls-options.js'
 import { nextId, type RefusedEvent } from './trace.js'
 
 /**
@@ -56,14 +56,6 @@ const RETRY = 100
 /** Dead connections in a row after which the event loop turns before the next is looked at. */
 const DEAD_IN_A_ROW = 64
 
-/** How the connections of a listener become TLS connections. */
-export interface ListenerTls {
-  /** Runs the server's side of a handshake; destroys `below` when it fails. */
-  secure(below: StreamHandle, o: { clock: Clock; wait: Wait; facts: ErrorFacts }): Promise<{ handle: StreamHandle; info: TlsInfo }>
-  /** New settings for handshakes that start from now on. */
-  reload(o: ServerTlsOptions): void
-}
-
 /** How a listener came to be. */
 export interface ListenerOrigin {
   readonly owner: Owner
@@ -71,24 +63,22 @@ export interface ListenerOrigin {
   /** What `connect` reaches this listener by; {@link reachableEndpoint}. */
   readonly endpoint: string
   readonly defaults?: Defaults | undefined
-  readonly tls?: ListenerTls | undefined
+  readonly tls?: ServerTls | undefined
   /** Asked for the peer of each connection before anything else is done with it; throws `Denied`. */
   readonly policy?: ((remote: Address) => void) | undefined
-  /** Most handshakes in progress. Default: the limit of the network, 256. */
-  readonly handshakes?: number | undefined
 }
 
 /** Who takes every connection of a listener: a server. @internal */
 export interface Taker {
+  /** Most TLS handshakes in progress; when that changes, `Listener.poke` is called. */
+  handshakes(): number
   /** Whether one more connection is welcome now; when that becomes true, `Listener.poke` is called. */
   wants(): boolean
   /** Counts a new peer in, or says why not. */
   admit(remote: Address | undefined): RefusedEvent['reason'] | undefined
   /** A peer that was counted in never became a connection. */
   lost(remote: Address | undefined): void
-  take(connection: Connection, listener: Listener): void
-  /** Accepting failed for a reason that is not about one connection. */
-  failed(error: SocketError): void
+  take(connection: Connection): void
 }
 
 export interface ListenerStats {
@@ -139,6 +129,7 @@ export class Listener {
   readonly closed: Promise<CloseReport>
   readonly #handle: ListenerHandle
   readonly #origin: ListenerOrigin
+  /** One object for all plain connections: there may be many. */
   readonly #birth: Origin
   readonly #openedAt: number
   readonly #waiters: Set<Waiter> = new Set()
@@ -146,8 +137,6 @@ export class Listener {
   readonly #ready: Connection[] = []
   /** Ends handshakes in progress when the listener closes. */
   readonly #handshakes: AbortController = new AbortController()
-  #handshakeCap: number
-  #handshaking = 0
   #taker: Taker | undefined
   #suspended = false
   #paused = true
@@ -157,11 +146,7 @@ export class Listener {
   #settle!: (report: CloseReport) => void
   #stopRetry: (() => void) | undefined
   #stopBudget: (() => void) | undefined
-  #accepted = 0
-  #refused = 0
-  #vanished = 0
-  #exhausted = 0
-  #handshakeFailures = 0
+  readonly #counts = { accepted: 0, refused: 0, vanished: 0, exhausted: 0, handshaking: 0, handshakeFailures: 0 }
   /** Ready connections dropped at the close. */
   #dropped = 0
   #unservedSeen = 0
@@ -178,7 +163,6 @@ export class Listener {
     this.#openedAt = shared.clock.now()
     const { owner, driver, defaults, endpoint } = origin
     this.#birth = { owner, role: 'accepted', driver, endpoint, defaults, listener: this.id }
-    this.#handshakeCap = origin.handshakes ?? shared.limits.handshakes
     this.closed = new Promise((resolve) => {
       this.#settle = resolve
     })
@@ -237,12 +221,16 @@ export class Listener {
   }
 
   /** Connections as they come, until the listener is closed; `o` holds for each. Leaving the loop closes nothing. */
-  connections(o?: Wait): AsyncIterableIterator<Connection> {
-    return new Connections(this, o)
+  async *connections(o?: Wait): AsyncIterableIterator<Connection> {
+    try {
+      for (;;) yield await this.accept(o)
+    } catch (error) {
+      if (!(error instanceof Closed)) throw error
+    }
   }
 
   [Symbol.asyncIterator](): AsyncIterableIterator<Connection> {
-    return new Connections(this, undefined)
+    return this.connections()
   }
 
   /**
@@ -273,16 +261,7 @@ export class Listener {
   get stats(): ListenerStats {
     this.#countUnserved()
     const { count, estimated } = this.#handle.unserved
-    return {
-      accepted: this.#accepted,
-      refused: this.#refused,
-      unserved: { count: count + this.#dropped, estimated },
-      vanished: this.#vanished,
-      exhausted: this.#exhausted,
-      handshaking: this.#handshaking,
-      handshakeFailures: this.#handshakeFailures,
-      ready: this.#ready.length,
-    }
+    return { ...this.#counts, unserved: { count: count + this.#dropped, estimated }, ready: this.#ready.length }
   }
 
   /** Stops listening; every pending `accept` fails with `Closed`. Accepted connections live on. Idempotent. */
@@ -293,8 +272,7 @@ export class Listener {
 
   /** As `close`: a listener has nothing to flush. */
   abort(reason?: unknown): void {
-    const error =
-      reason instanceof SocketError ? reason : new Closed('ABORTED', CODES.Closed.ABORTED, { ...this.#facts('abort'), cause: reason })
+    const error = abortReason(reason, this.#facts('abort'))
     this.#end(error, error)
   }
 
@@ -318,18 +296,8 @@ export class Listener {
     this.#pump()
   }
 
-  /** The taker wants connections again. @internal */
+  /** The taker may want more than it did. @internal */
   poke(): void {
-    this.#pump()
-  }
-
-  /** @internal */
-  get handshakeCap(): number {
-    return this.#handshakeCap
-  }
-
-  set handshakeCap(cap: number) {
-    this.#handshakeCap = cap
     this.#pump()
   }
 
@@ -340,20 +308,8 @@ export class Listener {
     this.#stopBudget?.()
     this.#handle.close(() => {
       this.#countUnserved()
-      const { clock, trace } = this.owner.shared
       const report: CloseReport = Object.freeze({ clean: reason === undefined, unsent: 0, ...(reason && { reason }) })
-      const duration = clock.now() - this.#openedAt
-      const event = {
-        type: 'close',
-        kind: 'listener',
-        at: clock.wall(),
-        id: this.id,
-        report,
-        bytesRead: 0,
-        bytesWritten: 0,
-        duration,
-      } as const
-      if (trace.wants('close')) trace.emit(event)
+      this.#tellClose('listener', this.id, this.#openedAt, report)
       this.owner.remove(this)
       this.#settle(report)
     })
@@ -363,11 +319,8 @@ export class Listener {
       this.#taker?.lost(connection.remote)
       connection.abort(refusal)
     }
-    for (const waiter of this.#waiters) {
-      waiter.disarm?.()
+    for (let waiter = this.#firstWaiter(); waiter !== undefined; waiter = this.#firstWaiter())
       waiter.reject(again(refusal, this.#facts('accept')))
-    }
-    this.#waiters.clear()
   }
 
   get #wanted(): boolean {
@@ -377,8 +330,9 @@ export class Listener {
   /** Whether a connection may be taken from the driver now. */
   #mayTake(): boolean {
     if (this.#refusal !== undefined || this.#suspended || this.#stopRetry !== undefined || !this.#wanted) return false
-    if (this.#origin.tls !== undefined && this.#handshaking + this.#ready.length >= this.#handshakeCap) return false
-    const { budget } = this.owner.shared
+    const { budget, limits } = this.owner.shared
+    const handshakes = this.#taker?.handshakes() ?? limits.handshakes
+    if (this.#origin.tls !== undefined && this.#counts.handshaking + this.#ready.length >= handshakes) return false
     if (!budget.full) return true
     this.#stopBudget ??= budget.whenFree(() => {
       this.#stopBudget = undefined
@@ -434,7 +388,7 @@ export class Listener {
         const code = systemCode(error)
         if (code !== undefined && NOTHING_NOW.has(code)) return undefined
         if (code === undefined || !IGNORED.has(code)) return this.#failed(error, code)
-        this.#vanished++
+        this.#counts.vanished++
       }
     }
     void turn().then(() => this.#pump())
@@ -443,21 +397,14 @@ export class Listener {
 
   #failed(cause: unknown, code: string | undefined): undefined | null {
     const error = systemFailure(cause, { ...this.#facts('accept'), phase: 'accept' })
-    if (code !== undefined && EXHAUSTED.has(code)) {
-      this.#exhausted++
-      this.#report(this.id, error)
-      this.#retryLater()
-      return undefined
-    }
-    const [first] = this.#waiters
-    if (first !== undefined) {
-      this.#waiters.delete(first)
-      first.disarm?.()
-      first.reject(error)
+    const isExhausted = code !== undefined && EXHAUSTED.has(code)
+    if (isExhausted) this.#counts.exhausted++
+    const waiter = isExhausted ? undefined : this.#firstWaiter()
+    if (waiter !== undefined) {
+      waiter.reject(error)
       return null
     }
     this.#report(this.id, error)
-    this.#taker?.failed(error)
     this.#retryLater()
     return undefined
   }
@@ -475,44 +422,29 @@ export class Listener {
     try {
       if (remote !== undefined) this.#origin.policy?.(remote)
     } catch (error) {
-      const why = error instanceof Denied ? undefined : error
-      if (why !== undefined) this.#report(this.id, why)
-      this.#refuse(raw, 'policy')
-      return
+      if (!(error instanceof Denied)) this.#report(this.id, error)
+      return this.#refuse(raw, 'policy')
     }
     const refusal = this.#taker?.admit(remote)
     if (refusal !== undefined) return this.#refuse(raw, refusal)
     const { tls } = this.#origin
-    if (tls !== undefined) void this.#secure(raw, tls)
-    else {
-      const connection = this.#connection(raw, {})
-      if (connection !== undefined) return this.#give(connection)
-      this.#dropped++
-      this.#taker?.lost(remote)
-    }
+    if (tls !== undefined) return void this.#secure(raw, tls)
+    const connection = this.#connection(raw, this.#birth)
+    if (connection !== undefined) return this.#give(connection)
+    this.#dropped++
+    this.#taker?.lost(remote)
   }
 
   #refuse(raw: StreamHandle, reason: RefusedEvent['reason']): void {
-    const { clock, trace } = this.owner.shared
-    this.#refused++
+    this.#counts.refused++
     raw.destroy(true)
-    if (!trace.wants('refused')) return
     const remote = raw.remote && formatAddress(raw.remote)
-    trace.emit({
-      type: 'refused',
-      at: clock.wall(),
-      id: this.id,
-      reason,
-      count: 1,
-      estimated: false,
-      ...(remote !== undefined && { remote }),
-    })
+    tell(this.owner.shared, { type: 'refused', id: this.id, reason, count: 1, estimated: false, ...(remote && { remote }) })
   }
 
-  #connection(handle: StreamHandle, more: { security?: TlsInfo; heir?: Heir }): Connection | undefined {
+  #connection(handle: StreamHandle, origin: Origin): Connection | undefined {
     try {
-      // One object for all plain connections: there may be many.
-      return new Connection(handle, more.heir === undefined ? this.#birth : { ...this.#birth, ...more })
+      return new Connection(handle, origin)
     } catch (error) {
       // The owner ended a moment ago, and ends this listener next.
       handle.destroy(true)
@@ -522,65 +454,61 @@ export class Listener {
   }
 
   #give(connection: Connection): void {
-    this.#accepted++
+    this.#counts.accepted++
+    const waiter = this.#firstWaiter()
+    if (waiter === undefined) this.#taker?.take(connection)
+    else waiter.resolve(connection)
+  }
+
+  /** Whoever has waited longest, and waits no more. */
+  #firstWaiter(): Waiter | undefined {
     const [first] = this.#waiters
-    if (first === undefined) {
-      this.#taker?.take(connection, this)
-      return
-    }
-    this.#waiters.delete(first)
-    first.disarm?.()
-    first.resolve(connection)
+    if (first !== undefined) this.#waiters.delete(first)
+    first?.disarm?.()
+    return first
   }
 
   /** A handshake beside the accept loop: slow ones hold neither the loop nor each other up. */
-  async #secure(raw: StreamHandle, tls: ListenerTls): Promise<void> {
+  async #secure(raw: StreamHandle, tls: ServerTls): Promise<void> {
     const { clock } = this.owner.shared
     const id = nextId()
     const openedAt = clock.now()
     const facts: ErrorFacts = { ...this.#facts('accept'), phase: 'tls', ...(raw.remote && { remote: formatAddress(raw.remote) }) }
-    this.#handshaking++
+    this.#counts.handshaking++
     this.#announce(id, 'connection', 'accepted', raw.remote)
     try {
       const wait: Wait = { signal: this.#handshakes.signal }
-      const { handle, info } = await tls.secure(raw, { clock, wait, facts })
-      const connection = this.#connection(handle, { security: info, heir: { id, openedAt, bytesRead: 0, bytesWritten: 0 } })
+      const { handle, info } = await secure(raw, tls, { clock, wait, facts })
+      const heir = { id, openedAt, bytesRead: 0, bytesWritten: 0 }
+      const connection = this.#connection(handle, { ...this.#birth, security: info, heir })
       if (connection === undefined) throw again(this.#refusal ?? new Closed('OWNER_ENDED', CODES.Closed.OWNER_ENDED), facts)
       this.#ready.push(connection)
     } catch (error) {
       this.#unsecured(raw, id, openedAt, broken(error, facts))
     } finally {
-      this.#handshaking--
+      this.#counts.handshaking--
       this.#pump()
     }
   }
 
   #unsecured(raw: StreamHandle, id: number, openedAt: number, failure: SocketError): void {
-    const { clock, trace } = this.owner.shared
     this.#taker?.lost(raw.remote)
     if (this.#refusal !== undefined) this.#dropped++
     else {
-      this.#handshakeFailures++
+      this.#counts.handshakeFailures++
       this.#report(id, failure)
     }
-    if (!trace.wants('close')) return
     const reason = this.#refusal === undefined ? failure : again(this.#refusal, { remote: failure.remote ?? '' })
-    const report: CloseReport = Object.freeze({ clean: false, unsent: 0, reason })
-    trace.emit({
-      type: 'close',
-      kind: 'connection',
-      at: clock.wall(),
-      id,
-      report,
-      bytesRead: 0,
-      bytesWritten: 0,
-      duration: clock.now() - openedAt,
-    })
+    this.#tellClose('connection', id, openedAt, Object.freeze({ clean: false, unsent: 0, reason }))
+  }
+
+  #tellClose(kind: 'listener' | 'connection', id: number, openedAt: number, report: CloseReport): void {
+    const { shared } = this.owner
+    tell(shared, { type: 'close', kind, id, report, bytesRead: 0, bytesWritten: 0, duration: shared.clock.now() - openedAt })
   }
 
   #report(id: number, error: unknown): void {
-    const { clock, trace } = this.owner.shared
-    if (trace.wants('error')) trace.emit({ type: 'error', at: clock.wall(), id, op: 'accept', error })
+    tell(this.owner.shared, { type: 'error', id, op: 'accept', error })
   }
 
   /** Tells what the driver has dropped since it was last looked at. */
@@ -589,17 +517,13 @@ export class Listener {
     const news = count - this.#unservedSeen
     if (news <= 0) return
     this.#unservedSeen = count
-    const { clock, trace } = this.owner.shared
-    if (trace.wants('refused')) trace.emit({ type: 'refused', at: clock.wall(), id: this.id, reason: 'unserved', count: news, estimated })
+    tell(this.owner.shared, { type: 'refused', id: this.id, reason: 'unserved', count: news, estimated })
   }
 
   #announce(id: number, kind: 'listener' | 'connection', role: 'bound' | 'accepted', remote: Address | undefined): void {
-    const { clock, trace } = this.owner.shared
-    if (!trace.wants('open')) return
-    trace.emit({
+    tell(this.owner.shared, {
       type: 'open',
       kind,
-      at: clock.wall(),
       id,
       role,
       driver: this.driver,
@@ -615,43 +539,9 @@ export class Listener {
   }
 }
 
-interface Heir {
-  readonly id: number
-  readonly openedAt: number
-  readonly bytesRead: number
-  readonly bytesWritten: number
-}
-
-/** The async iterator of a listener: ends when the listener is closed on this side. */
-class Connections implements AsyncIterableIterator<Connection> {
-  readonly #listener: Listener
-  readonly #o: Wait | undefined
-  #done = false
-
-  constructor(listener: Listener, o: Wait | undefined) {
-    this.#listener = listener
-    this.#o = o
-  }
-
-  async next(): Promise<IteratorResult<Connection, undefined>> {
-    if (this.#done) return { done: true, value: undefined }
-    try {
-      return { done: false, value: await this.#listener.accept(this.#o) }
-    } catch (error) {
-      this.#done = true
-      if (error instanceof Closed) return { done: true, value: undefined }
-      throw error
-    }
-  }
-
-  async return(): Promise<IteratorResult<Connection, undefined>> {
-    this.#done = true
-    return { done: true, value: undefined }
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this
-  }
+/** What everything that waits is told after an `abort`. */
+export function abortReason(reason: unknown, facts: ErrorFacts): SocketError {
+  return reason instanceof SocketError ? reason : new Closed('ABORTED', CODES.Closed.ABORTED, { ...facts, cause: reason })
 }
 
 /**

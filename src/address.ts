@@ -1,5 +1,5 @@
 /**
- * Endpoints and addresses: parse, format, compare; address ranges and what the special ones are for.
+ * Endpoints and addresses: parse, format, compare.
  *
  * An endpoint is what a person writes and may hold a name; an address is what the system connects to and never does.
  * Everything accepts exactly one spelling of an IP address, because a second spelling is how a filter is passed:
@@ -76,6 +76,12 @@ export function isUnixEndpoint(endpoint: ParsedEndpoint): endpoint is UnixEndpoi
   return UNIX_TRANSPORTS.has(endpoint.transport)
 }
 
+/** Whether TLS is spoken at an endpoint. */
+export function isTls(endpoint: Endpoint | ParsedEndpoint): boolean {
+  const { transport } = parseEndpoint(endpoint)
+  return transport === 'tls' || transport === 'tls+unix'
+}
+
 /**
  * Checks an endpoint and brings it into its normal form.
  *
@@ -128,7 +134,7 @@ function parseBracketed(transport: IpTransport, authority: string, text: string)
   const [, inside, after] = /^\[([^\]]*)\](.*)$/s.exec(authority) ?? []
   if (inside === undefined || after === undefined)
     throw bad('BAD_HOST', `no "]" after ${show(authority)}`, text, 'an IPv6 address in brackets, [::1]')
-  const [, literal = '', encoded] = /^([^%]*)(?:%(.*))?$/s.exec(inside) ?? []
+  const [literal, encoded] = splitScope(inside)
   const host = ipBytes(literal)?.length === 16 ? (canonicalIp(literal) as string) : undefined
   if (host === undefined) throw bad('BAD_HOST', `bad host ${show(`[${inside}]`)}`, text, 'an IPv6 address in the brackets')
   // RFC 6874 writes the separator as %25; people and most programs write it as it is. `%25` alone is interface 25.
@@ -178,6 +184,12 @@ function flawOfName(name: string): string | undefined {
   if (/^(?:\d+|0x[0-9a-f]*)$/.test(labels.at(-1) as string))
     return 'an IPv4 address of four decimal numbers without leading zeros, or a name'
   return undefined
+}
+
+/** What stands before the first `%`, and behind it if there is one. */
+function splitScope(host: string): [literal: string, scope: string | undefined] {
+  const percent = host.indexOf('%')
+  return percent === -1 ? [host, undefined] : [host.slice(0, percent), host.slice(percent + 1)]
 }
 
 function checkScope(scope: string, text: string): void {
@@ -260,7 +272,7 @@ function parseObject(given: EndpointObject): ParsedEndpoint {
 }
 
 function ipObject(transport: IpTransport, given: string, port: number, scope: string | undefined, text: string): IpEndpoint {
-  const [, literal = '', inner] = /^([^%]*)(?:%(.*))?$/s.exec(given) ?? []
+  const [literal, inner] = splitScope(given)
   const isV6 = ipBytes(literal)?.length === 16
   if (!isV6 && scope !== undefined) throw bad('BAD_HOST', `a scope for ${show(given)}`, text, 'a scope on an IPv6 address alone')
   if (given.startsWith('[')) throw bad('BAD_HOST', `bad host ${show(given)}`, text, 'an IPv6 address without brackets in an object')
@@ -326,8 +338,8 @@ export function addressOf(endpoint: ParsedEndpoint): Address | undefined {
  * @throws AddressError if `text` is not an IP address
  */
 export function ipAddress(text: string, port: number, scope?: string): IpAddress {
-  const [, literal = '', inner] = /^([^%]*)(?:%(.+))?$/s.exec(text) ?? []
-  const address = canonicalIp(literal)
+  const [literal, inner] = splitScope(text)
+  const address = inner === '' ? undefined : canonicalIp(literal)
   if (address === undefined) throw new AddressError('BAD_HOST', `bad address ${show(text)}: expected an IP address`, { phase: 'parse' })
   const zone = scope ?? inner
   return { family: address.includes(':') ? 'ipv6' : 'ipv4', address, port, ...(zone !== undefined && { scope: zone }) }
@@ -340,9 +352,10 @@ export function sameAddress(a: Address, b: Address): boolean {
   return a.port === b.port && a.scope === b.scope && unmapped(a.address) === unmapped(b.address)
 }
 
-function unmapped(text: string): string | undefined {
+/** The canonical spelling of an IP address without scope; of a v4-mapped one, that of the IPv4 address it is. */
+export function unmapped(text: string): string {
   const bytes = ipBytes(text)
-  return bytes && ipText(isMapped(bytes) ? bytes.subarray(12) : bytes)
+  return bytes === undefined ? text : ipText(isMapped(bytes) ? bytes.subarray(12) : bytes)
 }
 
 /** 4 or 6 for an IP address, also with a scope (`fe80::1%eth0`), in a spelling that has one meaning everywhere; else 0. */
@@ -423,220 +436,14 @@ export function ipText(bytes: Uint8Array): string {
   return `${hex.slice(0, start).join(':')}::${hex.slice(start + length).join(':')}`
 }
 
-function wordAt(bytes: Uint8Array, i: number): number {
+/** The 16-bit word `i` of an IPv6 address. @internal */
+export function wordAt(bytes: Uint8Array, i: number): number {
   return ((bytes[2 * i] as number) << 8) | (bytes[2 * i + 1] as number)
 }
 
 const MAPPED = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255)
 
-function isMapped(bytes: Uint8Array): boolean {
+/** Whether an address is a v4-mapped IPv6 address, `::ffff:0:0/96`. @internal */
+export function isMapped(bytes: Uint8Array): boolean {
   return bytes.length === 16 && MAPPED.every((byte, i) => byte === bytes[i])
-}
-
-/**
- * A range of addresses, `10.0.0.0/8` or `fd00::/8`; a bare address is a range of one. A v4-mapped IPv6 address lies in a
- * range if either of its readings does.
- *
- * ```ts
- * Cidr.parse('10.0.0.0/8').contains('::ffff:10.1.2.3') // true
- * ```
- */
-export class Cidr {
-  readonly #bytes: Uint8Array
-  /** Leading bits that count. */
-  readonly prefix: number
-  readonly family: 'ipv4' | 'ipv6'
-
-  private constructor(bytes: Uint8Array, prefix: number) {
-    this.#bytes = bytes
-    this.prefix = prefix
-    this.family = bytes.length === 4 ? 'ipv4' : 'ipv6'
-  }
-
-  /** @throws AddressError/BAD_CIDR, also where bits behind the prefix are set */
-  static parse(text: string): Cidr {
-    if (typeof text !== 'string') throw invalidType('range', 'a string', text)
-    const [, literal = '', digits] = /^([^/]*)(?:\/(0|[1-9]\d{0,2}))?$/.exec(text) ?? []
-    const bytes = ipBytes(literal)
-    const bits = bytes ? bytes.length * 8 : 0
-    const prefix = digits === undefined ? bits : Number(digits)
-    if (bytes === undefined || prefix > bits) throw badRange(text, 'an address and a prefix length, 10.0.0.0/8 or fd00::/8')
-    const network = bytes.map((byte, i) => byte & maskAt(prefix, i))
-    if (network.some((byte, i) => byte !== bytes[i])) throw badRange(text, `${ipText(network)}/${prefix}, without bits behind the prefix`)
-    return new Cidr(network, prefix)
-  }
-
-  /** Whether `address` lies in the range. UNIX sockets do not; nor does anything that is not an IP address. */
-  contains(address: string | Address): boolean {
-    const bytes = bytesOf(address)
-    return bytes !== undefined && (this.#covers(bytes) || (isMapped(bytes) && this.#covers(bytes.subarray(12))))
-  }
-
-  #covers(bytes: Uint8Array): boolean {
-    return bytes.length === this.#bytes.length && this.#bytes.every((byte, i) => byte === ((bytes[i] as number) & maskAt(this.prefix, i)))
-  }
-
-  toString(): string {
-    return `${ipText(this.#bytes)}/${this.prefix}`
-  }
-}
-
-function badRange(text: string, expected: string): AddressError {
-  return new AddressError('BAD_CIDR', `bad range ${show(text)}: expected ${expected}`, { phase: 'parse' })
-}
-
-/** The mask of byte `i` under a prefix. */
-function maskAt(prefix: number, i: number): number {
-  const bits = Math.min(8, Math.max(0, prefix - 8 * i))
-  return (0xff00 >> bits) & 0xff
-}
-
-function bytesOf(address: string | Address): Uint8Array | undefined {
-  const text = typeof address === 'string' ? address : address.family === 'unix' ? '' : address.address
-  return ipBytes(text.replace(/%.*$/s, ''))
-}
-
-/** What an address is for. `global` is the rest: what a public host may have. */
-export type AddressRange =
-  | 'global'
-  | 'unspecified'
-  | 'this-network'
-  | 'loopback'
-  | 'private'
-  | 'cgnat'
-  | 'link-local'
-  | 'unique-local'
-  | 'site-local'
-  | 'multicast'
-  | 'broadcast'
-  | 'documentation'
-  | 'benchmarking'
-  | 'reserved'
-  | 'discard'
-  | 'v4-mapped'
-  | 'v4-compatible'
-  | 'v4-translated'
-  | 'nat64'
-  | '6to4'
-  | '6to4-relay'
-  | 'teredo'
-  | 'isatap'
-  | 'orchid'
-  | 'srv6'
-
-export interface Classification {
-  readonly range: AddressRange
-  /** The block of the registry it lies in; absent for `global`. */
-  readonly block?: string
-  /** The IPv4 address it carries or is translated to. */
-  readonly embedded?: { readonly address: string } & Classification
-}
-
-/**
- * The special-purpose registries of IANA (RFC 6890 and its updates), longest prefix first where blocks nest. Some
- * corners of 192.0.0.0/24 and 2001::/23 are globally reachable anycast services; nobody dials them by accident.
- */
-const BLOCKS: readonly { readonly cidr: Cidr; readonly range: AddressRange; readonly embeds?: (bytes: Uint8Array) => Uint8Array }[] = (
-  [
-    ['0.0.0.0/32', 'unspecified'],
-    ['0.0.0.0/8', 'this-network'],
-    ['10.0.0.0/8', 'private'],
-    ['100.64.0.0/10', 'cgnat'],
-    ['127.0.0.0/8', 'loopback'],
-    ['169.254.0.0/16', 'link-local'],
-    ['172.16.0.0/12', 'private'],
-    ['192.0.0.0/24', 'reserved'],
-    ['192.0.2.0/24', 'documentation'],
-    ['192.88.99.0/24', '6to4-relay'],
-    ['192.168.0.0/16', 'private'],
-    ['198.18.0.0/15', 'benchmarking'],
-    ['198.51.100.0/24', 'documentation'],
-    ['203.0.113.0/24', 'documentation'],
-    ['224.0.0.0/4', 'multicast'],
-    ['255.255.255.255/32', 'broadcast'],
-    ['240.0.0.0/4', 'reserved'],
-    ['::/128', 'unspecified'],
-    ['::1/128', 'loopback'],
-    ['::ffff:0.0.0.0/96', 'v4-mapped', at(12)],
-    ['::ffff:0:0:0/96', 'v4-translated', at(12)],
-    ['::/96', 'v4-compatible', at(12)],
-    ['64:ff9b::/96', 'nat64', at(12)],
-    ['64:ff9b:1::/48', 'nat64', localNat64],
-    ['100::/64', 'discard'],
-    ['100:0:0:1::/64', 'reserved'],
-    ['2001::/32', 'teredo', (bytes) => bytes.slice(12).map((byte) => ~byte)],
-    ['2001:2::/48', 'benchmarking'],
-    ['2001:10::/28', 'orchid'],
-    ['2001:20::/28', 'orchid'],
-    ['2001::/23', 'reserved'],
-    ['2001:db8::/32', 'documentation'],
-    ['2002::/16', '6to4', at(2)],
-    ['3fff::/20', 'documentation'],
-    ['5f00::/16', 'srv6'],
-    ['fc00::/7', 'unique-local'],
-    ['fe80::/10', 'link-local'],
-    ['fec0::/10', 'site-local'],
-    ['ff00::/8', 'multicast'],
-  ] as const satisfies readonly (readonly [string, AddressRange, ((bytes: Uint8Array) => Uint8Array)?])[]
-).map(([block, range, embeds]) => ({ cidr: Cidr.parse(block), range, ...(embeds && { embeds }) }))
-
-const GLOBAL_V6 = Cidr.parse('2000::/3')
-
-function at(offset: number): (bytes: Uint8Array) => Uint8Array {
-  return (bytes) => bytes.slice(offset, offset + 4)
-}
-
-/** RFC 6052 with a 48-bit prefix skips bits 64 to 71; a /96 below the local-use prefix does not. The one with zeros behind it is meant. */
-function localNat64(bytes: Uint8Array): Uint8Array {
-  const short = Uint8Array.of(bytes[6] as number, bytes[7] as number, bytes[9] as number, bytes[10] as number)
-  return short.some((byte) => byte !== 0) && bytes.subarray(11).every((byte) => byte === 0) ? short : bytes.slice(12)
-}
-
-/**
- * What an IP address is for, with the IPv4 address that it embeds examined too.
- *
- * ```ts
- * classify('64:ff9b::7f00:1') // { range: 'nat64', block: '64:ff9b::/96', embedded: { address: '127.0.0.1', range: 'loopback', … } }
- * ```
- *
- * @throws AddressError if `address` is not an IP address
- */
-export function classify(address: string | Address): Classification {
-  const bytes = bytesOf(address)
-  if (bytes === undefined)
-    throw new AddressError(
-      'BAD_HOST',
-      `cannot classify ${show(typeof address === 'string' ? address : formatAddress(address))}: expected an IP address`,
-      { phase: 'parse' },
-    )
-  return classifyBytes(bytes)
-}
-
-function classifyBytes(bytes: Uint8Array): Classification {
-  // A mapped address is asked for in its IPv6 reading here: its IPv4 reading is the embedded one.
-  const text = ipText(bytes)
-  const family = bytes.length === 4 ? 'ipv4' : 'ipv6'
-  const block = BLOCKS.find(({ cidr }) => cidr.family === family && cidr.contains(text))
-  if (block) {
-    const embedded = block.embeds?.(bytes)
-    return {
-      range: block.range,
-      block: block.cidr.toString(),
-      ...(embedded && { embedded: { address: ipText(embedded), ...classifyBytes(embedded) } }),
-    }
-  }
-  if (family === 'ipv4') return { range: 'global' }
-  if (!GLOBAL_V6.contains(text)) return { range: 'reserved', block: '::/0' }
-  // ISATAP (RFC 5214) puts an IPv4 address behind 0000:5efe or 0200:5efe in any prefix.
-  if ((wordAt(bytes, 4) & 0xfdff) === 0 && wordAt(bytes, 5) === 0x5efe) {
-    const embedded = bytes.slice(12)
-    return { range: 'isatap', embedded: { address: ipText(embedded), ...classifyBytes(embedded) } }
-  }
-  return { range: 'global' }
-}
-
-/** Whether an address may belong to a host on the public Internet. A v4-mapped address is judged as the IPv4 address it is. */
-export function isGlobal(address: string | Address): boolean {
-  const { range, embedded } = classify(address)
-  return range === 'global' || (range === 'v4-mapped' && embedded?.range === 'global')
 }

@@ -78,11 +78,6 @@ export class ReceiveBuffer {
     }
   }
 
-  clear(): void {
-    this.#chunks.length = 0
-    this.#length = 0
-  }
-
   /** A copy of the first `count` bytes, or of all if there are fewer; nothing is consumed. */
   peek(count: number): Uint8Array {
     const copy = new Uint8Array(Math.min(count, this.#length))

@@ -1,5 +1,7 @@
 /** The codecs that come with the library. All limits are on by default, and hold in both directions. */
 
+import { limit, oneOf } from './arguments.js'
+import { bytesOf as viewOf } from './bytes.js'
 import { FrameError, invalidType, outOfRange } from './errors.js'
 import { type Codec, type Cut, defineCodec, type FrameInput, type FrameOutput } from './framing.js'
 import { type Bytes, LIMITS } from './stream.js'
@@ -11,32 +13,30 @@ function refuse(code: 'BAD_MESSAGE' | 'TOO_LONG', message: string, cause?: unkno
   return new FrameError(code, message, { phase: 'frame', ...(cause === undefined ? {} : { cause }) })
 }
 
-function tooLong(length: number | string, max: number): FrameError {
+function tooLong(length: number, max: number): FrameError {
   return refuse('TOO_LONG', `the message of ${length} bytes is longer than the limit of ${max}`)
 }
 
 /** The bytes of a message: a view, or the UTF-8 of a string. */
-function bytesOf(message: unknown): Uint8Array {
-  if (message instanceof Uint8Array) return message
-  if (typeof message === 'string') return utf8(message)
-  if (ArrayBuffer.isView(message)) return new Uint8Array(message.buffer, message.byteOffset, message.byteLength)
-  if (message instanceof ArrayBuffer) return new Uint8Array(message)
-  throw invalidType('message', 'bytes or a string', message)
+function bytesOf(message: Bytes | string): Uint8Array {
+  if (typeof message === 'string' && !wellFormed(message))
+    throw refuse('BAD_MESSAGE', 'the string holds half of a surrogate pair, which has no UTF-8')
+  return viewOf(message, 'message')
 }
 
-function utf8(text: string): Uint8Array {
-  if (!wellFormed(text)) throw refuse('BAD_MESSAGE', 'the string holds half of a surrogate pair, which has no UTF-8')
-  return Buffer.from(text)
+/** As `bytesOf`, at most `max` of them. */
+function fitting(message: Bytes | string, max: number): Uint8Array {
+  const data = bytesOf(message)
+  if (data.length > max) throw tooLong(data.length, max)
+  return data
 }
 
 function wellFormed(text: string): boolean {
   return !/[\ud800-\udfff]/u.test(text)
 }
 
-function whole(name: string, value: unknown, least: number, most: number): number {
-  if (typeof value !== 'number') throw invalidType(name, 'a whole number', value)
-  if (!Number.isInteger(value) || value < least || value > most) throw outOfRange(name, `a whole number from ${least} to ${most}`, value)
-  return value
+function maxOf(o: MaxOptions, byDefault: number): number {
+  return limit('max', o.max ?? byDefault, 0, LONGEST_FRAME)
 }
 
 export interface MaxOptions {
@@ -67,13 +67,11 @@ export interface LengthOptions extends MaxOptions {
  * the header, before memory is reserved.
  */
 export function lengthPrefixed(o: LengthOptions = {}): Codec<Uint8Array, Bytes | string> {
-  const header = o.bytes ?? 4
-  if (header !== 1 && header !== 2 && header !== 4 && header !== 8) throw outOfRange('bytes', '1, 2, 4 or 8', header)
-  const endian = o.endian ?? 'big'
-  if (endian !== 'big' && endian !== 'little') throw outOfRange('endian', "'big' or 'little'", endian)
+  const header = oneOf('bytes', o.bytes ?? 4, [1, 2, 4, 8])
+  const endian = oneOf('endian', o.endian ?? 'big', ['big', 'little'])
   const little = endian === 'little'
   const extra = o.includesHeader === true ? header : 0
-  const max = Math.min(whole('max', o.max ?? LIMITS.frame, 0, LONGEST_FRAME), 256 ** header - 1 - extra)
+  const max = Math.min(maxOf(o, LIMITS.frame), 256 ** header - 1 - extra)
   return defineCodec<Uint8Array, Bytes | string>({
     name: `length(${header}, ${endian})`,
     cut: (input) => {
@@ -81,16 +79,10 @@ export function lengthPrefixed(o: LengthOptions = {}): Codec<Uint8Array, Bytes |
       const length = input.uint(0, header, little) - extra
       if (length > max) throw input.error('TOO_LONG', `a length of ${exactly(input, header, little)} is over the limit of ${max} bytes`)
       if (length < 0) throw input.error('BAD_FRAME', `a length of ${length + extra} does not even count its header of ${header} bytes`)
-      if (input.length < header + length) {
-        input.expect(header + length)
-        return undefined
-      }
-      input.skip(header)
-      return input.take(length)
+      return withLength(input, header, length)
     },
     append: (message, output) => {
-      const data = bytesOf(message)
-      if (data.length > max) throw tooLong(data.length, max)
+      const data = fitting(message, max)
       output.uint(data.length + extra, header, little)
       output.bytes(data)
     },
@@ -112,7 +104,7 @@ const LONGEST_VARINT = 10
  * `max` is 16 MiB unless said otherwise and checked as soon as the length exceeds it; a length of more than 10 bytes is `BAD_FRAME`.
  */
 export function varint(o: MaxOptions = {}): Codec<Uint8Array, Bytes | string> {
-  const max = whole('max', o.max ?? LIMITS.frame, 0, LONGEST_FRAME)
+  const max = maxOf(o, LIMITS.frame)
   return defineCodec<Uint8Array, Bytes | string>({
     name: 'varint',
     cut: (input) => {
@@ -129,8 +121,7 @@ export function varint(o: MaxOptions = {}): Codec<Uint8Array, Bytes | string> {
       return undefined
     },
     append: (message, output) => {
-      const data = bytesOf(message)
-      if (data.length > max) throw tooLong(data.length, max)
+      const data = fitting(message, max)
       let rest = data.length
       for (; rest > 127; rest >>>= 7) output.byte((rest & 127) | 128)
       output.byte(rest)
@@ -139,6 +130,7 @@ export function varint(o: MaxOptions = {}): Codec<Uint8Array, Bytes | string> {
   })
 }
 
+/** The message of `length` bytes behind a header, once it is here. */
 function withLength(input: FrameInput, header: number, length: number): Uint8Array | undefined {
   if (input.length < header + length) {
     input.expect(header + length)
@@ -150,13 +142,12 @@ function withLength(input: FrameInput, header: number, length: number): Uint8Arr
 
 /** Messages of one size. */
 export function fixed(size: number): Codec<Uint8Array, Bytes | string> {
-  whole('size', size, 1, LONGEST_FRAME)
+  limit('size', size, 1, LONGEST_FRAME)
   return defineCodec<Uint8Array, Bytes | string>({
     name: `fixed(${size})`,
     cut: (input) => withLength(input, 0, size),
     append: (message, output) => {
-      const data = bytesOf(message)
-      if (data.length > size) throw tooLong(data.length, size)
+      const data = fitting(message, size)
       if (data.length < size) throw refuse('BAD_MESSAGE', `the message of ${data.length} bytes is shorter than the fixed size of ${size}`)
       output.bytes(data)
     },
@@ -189,51 +180,46 @@ export interface LinesOptions extends MaxOptions {
 export function lines(o: LinesOptions & { encoding: 'bytes' }): Codec<Uint8Array, Bytes | string>
 export function lines(o?: LinesOptions & { encoding?: 'utf8' | 'latin1' | undefined }): Codec<string>
 export function lines(o: LinesOptions = {}): Codec<string> | Codec<Uint8Array, Bytes | string> {
-  const max = whole('max', o.max ?? LIMITS.line, 0, LONGEST_FRAME)
-  const ending = endingOf(o.ending ?? 'either')
-  const encoding = o.encoding ?? 'utf8'
+  const ending = oneOf('ending', o.ending ?? 'either', ['lf', 'crlf', 'either'])
+  const encoding = oneOf('encoding', o.encoding ?? 'utf8', ['utf8', 'latin1', 'bytes'])
+  const shape: LineShape = { name: `lines(${ending})`, max: maxOf(o, LIMITS.line), ending, lastUnterminated: o.lastUnterminated === true }
   if (encoding === 'bytes') {
     return lineCodec<Uint8Array, Bytes | string>(
-      { name: `lines(${ending})`, max, ending, lastUnterminated: o.lastUnterminated === true },
+      shape,
       (input, length) => input.copy(0, length),
       (message, output) => {
         const data = bytesOf(message)
-        refuseLine(data.length, max, ending, (byte, from) => data.indexOf(byte, from), data.at(-1) === CR)
+        refuseLine(shape, data.length, data.includes(LF), data.at(-1) === CR)
         output.bytes(data)
       },
     )
   }
-  if (encoding !== 'utf8' && encoding !== 'latin1') throw outOfRange('encoding', "'utf8', 'latin1' or 'bytes'", encoding)
   const fatal = o.fatal === true
   return lineCodec<string>(
-    { name: `lines(${ending})`, max, ending, lastUnterminated: o.lastUnterminated === true },
+    shape,
     (input, length) => textOf(input, length, encoding, fatal),
     (message, output) => {
       if (typeof message !== 'string') throw invalidType('message', 'a string', message)
       if (encoding === 'utf8' ? !wellFormed(message) : /[^\0-\xff]/.test(message)) {
         throw refuse('BAD_MESSAGE', `the line holds a character that has no ${encoding === 'utf8' ? 'UTF-8' : 'Latin-1'}`)
       }
-      const length = output.text(message, encoding)
-      refuseLine(length, max, ending, (byte, from) => message.indexOf(String.fromCharCode(byte), from), message.endsWith('\r'))
+      refuseLine(shape, output.text(message, encoding), message.includes('\n'), message.endsWith('\r'))
     },
   )
 }
 
-function endingOf(value: unknown): LineEnding {
-  if (value !== 'lf' && value !== 'crlf' && value !== 'either') throw outOfRange('ending', "'lf', 'crlf' or 'either'", value)
-  return value
+interface LineShape {
+  name: string
+  max: number
+  ending: LineEnding
+  lastUnterminated: boolean
 }
 
-function refuseLine(
-  length: number,
-  max: number,
-  ending: LineEnding,
-  find: (byte: number, from: number) => number,
-  trailing: boolean,
-): void {
+/** Refuses what the decoder would take for something else. */
+function refuseLine({ max, ending }: LineShape, length: number, hasFeed: boolean, endsWithReturn: boolean): void {
   if (length > max) throw tooLong(length, max)
-  if (find(LF, 0) !== -1) throw refuse('BAD_MESSAGE', 'the line holds a line feed, which would end it')
-  if (trailing && ending === 'either')
+  if (hasFeed) throw refuse('BAD_MESSAGE', 'the line holds a line feed, which would end it')
+  if (endsWithReturn && ending === 'either')
     throw refuse('BAD_MESSAGE', 'the line ends with a carriage return, which would be taken for its ending')
 }
 
@@ -243,13 +229,6 @@ function textOf(input: FrameInput, length: number, encoding: 'utf8' | 'latin1', 
   } catch (cause) {
     throw input.error('BAD_FRAME', 'the line is not valid UTF-8', { cause })
   }
-}
-
-interface LineShape {
-  name: string
-  max: number
-  ending: LineEnding
-  lastUnterminated: boolean
 }
 
 function lineCodec<T, S = T>(
@@ -324,7 +303,7 @@ function lineEnd(input: FrameInput, max: number, ending: LineEnding): number {
 export function delimited(delimiter: Bytes | string, o: MaxOptions = {}): Codec<Uint8Array, Bytes | string> {
   const mark = bytesOf(delimiter).slice()
   if (mark.length === 0) throw outOfRange('delimiter', 'at least one byte', delimiter)
-  const max = whole('max', o.max ?? LIMITS.line, 0, LONGEST_FRAME)
+  const max = maxOf(o, LIMITS.line)
   return defineCodec<Uint8Array, Bytes | string>({
     name: 'delimited',
     cut: (input) => {
@@ -335,8 +314,7 @@ export function delimited(delimiter: Bytes | string, o: MaxOptions = {}): Codec<
       return message
     },
     append: (message, output) => {
-      const data = bytesOf(message)
-      if (data.length > max) throw tooLong(data.length, max)
+      const data = fitting(message, max)
       const framed = Buffer.concat([data, mark])
       if (framed.indexOf(mark) !== data.length) throw refuse('BAD_MESSAGE', 'the message holds the delimiter, or would together with it')
       output.bytes(framed)
@@ -377,7 +355,7 @@ export interface JsonLinesOptions extends MaxOptions {
  * @typeParam T what the peer is trusted to send; it is not checked
  */
 export function jsonLines<T = unknown>(o: JsonLinesOptions = {}): Codec<T> {
-  const max = whole('max', o.max ?? LIMITS.line, 0, LONGEST_FRAME)
+  const max = maxOf(o, LIMITS.line)
   const { reviver } = o
   if (reviver !== undefined && typeof reviver !== 'function') throw invalidType('reviver', 'a function', reviver)
   return lineCodec<T>(

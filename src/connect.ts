@@ -27,7 +27,8 @@ import {
   type ParsedEndpoint,
   sameAddress,
 } from './address.js'
-import { arm, momentOf } from './deadline.js'
+import { milliseconds } from './arguments.js'
+import { arm, momentOf, spanning } from './deadline.js'
 import type { Clock, DialSettings, Driver, StreamHandle } from './driver.js'
 import {
   AddressError,
@@ -38,11 +39,10 @@ import {
   DeadlineError,
   Denied,
   type ErrorFacts,
-  outOfRange,
   type Phase,
   show,
   SocketError,
-  systemCode,
+  systemFailure,
   SystemFailure,
 } from './errors.js'
 import { enforce, type PolicyFunction } from './policy.js'
@@ -50,7 +50,7 @@ import { type Resolver, resolveEndpoint } from './resolve.js'
 import { LIMITS, type Wait } from './stream.js'
 
 /** Milliseconds from the start of one attempt to that of the next, RFC 8305 section 8. */
-export const STAGGER = 250
+const STAGGER = 250
 /** Below this the RFC forbids to go (section 8): it would be a flood. */
 const LEAST_STAGGER = 10
 /** A share of the total time smaller than this is not worth an attempt. */
@@ -112,20 +112,6 @@ export function attemptDeadline(now: number, deadline: number, remaining: number
   return now + Math.min(left, Math.max(LEAST_SHARE, left / remaining))
 }
 
-/**
- * One deadline over several steps: what is left for the next step, at each call. A `timeout` counts from the call of
- * `spanning`; where neither timeout nor deadline is given, it is `limit` milliseconds.
- */
-export function spanning(wait: Wait, clock: Clock, limit: number): () => Wait {
-  const unlimited = wait.timeout == null && wait.deadline == null
-  const until = momentOf({ timeout: unlimited ? limit : wait.timeout }, clock)
-  return () => ({
-    ...(until !== Number.POSITIVE_INFINITY && { timeout: Math.max(0, until - clock.now()) }),
-    ...(wait.deadline !== undefined && { deadline: wait.deadline }),
-    ...(wait.signal !== undefined && { signal: wait.signal }),
-  })
-}
-
 /** One attempt in progress. */
 interface Running {
   readonly address: Address
@@ -154,13 +140,12 @@ class Race {
     this.#o = o
     this.#queue = interleave(o.addresses).slice(0, MOST_ADDRESSES)
     this.#failures = [...(o.failures ?? [])]
-    this.#stagger = o.stagger ?? STAGGER
+    this.#stagger = milliseconds('stagger', o.stagger ?? STAGGER, LEAST_STAGGER)
     this.#resolve = resolve
     this.#reject = reject
   }
 
   start(): void {
-    if (!(this.#stagger >= LEAST_STAGGER)) throw outOfRange('stagger', `milliseconds, at least ${LEAST_STAGGER}`, this.#stagger)
     const { wait, clock } = this.#o
     this.#until = momentOf({ timeout: wait?.timeout }, clock)
     this.#disarm = arm(
@@ -229,7 +214,7 @@ class Race {
     if (metItself(handle)) {
       handle.destroy(true)
       if (running.retries++ < SELF_RETRIES) this.#dial(running)
-      else this.#failed(running, selfConnect())
+      else this.#failed(running, new SystemFailure('ESELFCONNECT', CODES.SystemFailure.ESELFCONNECT, { phase: 'connect' }))
       return
     }
     try {
@@ -299,15 +284,11 @@ export interface DialRequest {
   readonly clock: Clock
   readonly policy?: PolicyFunction | undefined
   readonly settings: DialSettings
-  /** One deadline for the look-up and all attempts. */
+  /** One deadline for the look-up and all attempts. Default 30 s. */
   readonly wait?: Wait | undefined
-  /** Milliseconds, where `wait` has neither timeout nor deadline. Default 30 s. */
-  readonly limit?: number | undefined
   readonly stagger?: number | undefined
   /** Only addresses of this family. */
   readonly family?: 4 | 6 | undefined
-  /** The verb that dials, for errors. Default `connect`. */
-  readonly op?: string | undefined
 }
 
 /**
@@ -319,8 +300,8 @@ export interface DialRequest {
  */
 export async function dialEndpoint(request: DialRequest): Promise<Dialled> {
   const { endpoint, clock, policy, driver, settings, stagger } = request
-  const facts: ErrorFacts = { op: request.op ?? 'connect', endpoint: formatEndpoint(endpoint) }
-  const left = spanning(request.wait ?? {}, clock, request.limit ?? LIMITS.connect)
+  const facts: ErrorFacts = { op: 'connect', endpoint: formatEndpoint(endpoint) }
+  const left = spanning(request.wait ?? {}, clock, LIMITS.connect)
   refuseUndiallable(endpoint, facts)
   const literal = addressOf(endpoint)
   const name = literal === undefined ? (endpoint as IpEndpoint).host : undefined
@@ -355,19 +336,11 @@ export async function dialEndpoint(request: DialRequest): Promise<Dialled> {
 }
 
 function refuseUndiallable(endpoint: ParsedEndpoint, facts: ErrorFacts): void {
-  const text = show(formatEndpoint(endpoint))
-  if (!['tcp', 'tls', 'unix', 'tls+unix'].includes(endpoint.transport)) {
-    throw new AddressError(
-      'BAD_SCHEME',
-      `cannot connect to ${text}: expected a stream (tcp, tls, unix, tls+unix); datagram sockets are made by bind`,
-      { ...facts, phase: 'parse' },
-    )
-  }
   if (isUnixEndpoint(endpoint)) return
-  if (endpoint.host === undefined)
-    throw new AddressError('BAD_HOST', `no host in ${text}: expected a host to connect to`, { ...facts, phase: 'parse' })
-  if (endpoint.port === 0)
-    throw new AddressError('BAD_PORT', `port 0 in ${text}: expected 1 to 65535 to connect to`, { ...facts, phase: 'parse' })
+  const text = show(formatEndpoint(endpoint))
+  const more = { ...facts, phase: 'parse' } as const
+  if (endpoint.host === undefined) throw new AddressError('BAD_HOST', `no host in ${text}: expected a host to connect to`, more)
+  if (endpoint.port === 0) throw new AddressError('BAD_PORT', `port 0 in ${text}: expected 1 to 65535 to connect to`, more)
 }
 
 function refuseOtherFamily(address: Address, from: Address | undefined): void {
@@ -410,28 +383,17 @@ function metItself({ local, remote }: StreamHandle): boolean {
   return sameAddress(local, remote)
 }
 
-function selfConnect(): SystemFailure {
-  return new SystemFailure('ESELFCONNECT', CODES.SystemFailure.ESELFCONNECT, { phase: 'connect' })
-}
-
 function attemptOf(address: Address, phase: Phase, duration: number, code: string, message: string): Attempt {
   return { address: formatAddress(address), phase, duration, code, message }
 }
 
 function failureOf(address: Address, error: unknown, duration: number): Failure {
-  const code = error instanceof SocketError ? error.code : (systemCode(error) ?? 'UNKNOWN')
-  const phase = error instanceof SocketError ? (error.phase ?? 'connect') : isBindError(error) ? 'bind' : 'connect'
-  const known = (CODES.SystemFailure as Record<string, string>)[code]
-  const message = error instanceof SocketError || known === undefined ? messageOf(error) : known
+  const { code, message, phase = isBindError(error) ? 'bind' : 'connect' } = systemFailure(error)
   return { attempt: attemptOf(address, phase, duration, code, message), error }
 }
 
 function isBindError(error: unknown): boolean {
-  return typeof error === 'object' && error !== null && (error as { syscall?: unknown }).syscall === 'bind'
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : show(error)
+  return !(error instanceof SocketError) && (error as { syscall?: unknown } | null | undefined)?.syscall === 'bind'
 }
 
 /** Says little about the host that was dialled: there is no route from here, or it was never asked. */

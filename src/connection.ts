@@ -133,7 +133,7 @@ export class Connection {
     }
 
     facts(op: string): ErrorFacts {
-      return this.#of.#facts(op)
+      return this.#of.facts(op)
     }
 
     ended(): void {
@@ -176,7 +176,8 @@ export class Connection {
     })
   }
 
-  #facts(op: string): ErrorFacts {
+  /** What its errors repeat. @internal */
+  facts(op: string): ErrorFacts {
     return {
       op,
       ...(this.endpoint && { endpoint: this.endpoint }),
@@ -250,7 +251,7 @@ export class Connection {
   }
 
   #why(report: CloseReport): SocketError {
-    return report.reason ?? this.#refusal ?? new Closed('CLOSED', 'both directions have ended', this.#facts('close'))
+    return report.reason ?? this.#refusal ?? new Closed('CLOSED', 'both directions have ended', this.facts('close'))
   }
 
   // Reading
@@ -374,11 +375,11 @@ export class Connection {
         // The stream has ended in order, and only lingers so that nothing of it is lost: no longer than this.
         if (this.#report !== undefined) return this.#release(false)
         this.#closing ??= this.closed
-        this.#refuse(new Closed('CLOSED', CODES.Closed.CLOSED, this.#facts('close')))
-        this.#finish({ clean: false, unsent: this.#out.drop(), reason: broken(error, this.#facts('close')) }, true)
+        this.#refuse(new Closed('CLOSED', CODES.Closed.CLOSED, this.facts('close')))
+        this.#finish({ clean: false, unsent: this.#out.drop(), reason: broken(error, this.facts('close')) }, true)
       }
       try {
-        stop = arm(o, this.owner.shared.clock, () => this.#facts('close'), give)
+        stop = arm(o, this.owner.shared.clock, () => this.facts('close'), give)
       } catch (error) {
         give(error)
       }
@@ -398,7 +399,7 @@ export class Connection {
   #close(): Promise<CloseReport> {
     if (this.#report !== undefined) {
       // Broken before: what is still unread is given up now, and operations fail with `Closed` from here on.
-      this.#refuse(new Closed('CLOSED', CODES.Closed.CLOSED, this.#facts('close')))
+      this.#refuse(new Closed('CLOSED', CODES.Closed.CLOSED, this.facts('close')))
       return this.closed
     }
     if (this.#refusal?.code === 'CONSUMED') {
@@ -407,15 +408,15 @@ export class Connection {
       return this.closed
     }
     const { clock, limits } = this.owner.shared
-    this.#refuse(new Closed('CLOSED', CODES.Closed.CLOSED, this.#facts('close')))
+    this.#refuse(new Closed('CLOSED', CODES.Closed.CLOSED, this.facts('close')))
     const stop = clock.at(clock.now() + limits.lingerTime, () => {
-      const reason = new Broken('ETIMEDOUT', `the peer did not take what was left within ${limits.lingerTime} ms`, this.#facts('close'))
+      const reason = new Broken('ETIMEDOUT', `the peer did not take what was left within ${limits.lingerTime} ms`, this.facts('close'))
       this.#finish({ clean: false, unsent: this.#out.drop(), reason }, true)
     })
     void this.closed.then(stop)
     this.#out.finish().then(
       () => this.#finish({ clean: true, unsent: 0 }, false),
-      (error) => this.#finish({ clean: false, unsent: this.#out.drop(), reason: broken(error, this.#facts('close')) }, true),
+      (error) => this.#finish({ clean: false, unsent: this.#out.drop(), reason: broken(error, this.facts('close')) }, true),
     )
     return this.closed
   }
@@ -423,10 +424,10 @@ export class Connection {
   /** Ends both directions at once, with a reset where the transport has one. Idempotent. */
   abort(reason?: unknown): void {
     if (this.#report !== undefined && this.#released) {
-      this.#refuse(aborted(reason, this.#facts('abort')))
+      this.#refuse(aborted(reason, this.facts('abort')))
       return
     }
-    const error = aborted(reason, this.#facts('abort'))
+    const error = aborted(reason, this.facts('abort'))
     this.#refuse(error)
     this.#closing ??= this.closed
     this.#finish({ clean: false, unsent: this.#out.drop(), reason: error }, true)
@@ -530,7 +531,7 @@ export class Connection {
     const check = () => {
       const last = side.lastMove ?? this.#openedAt
       if (clock.now() >= last + idle) {
-        this.abort(new Denied('IDLE', `${CODES.Denied.IDLE}: ${idle} ms without a byte`, this.#facts('idle')))
+        this.abort(new Denied('IDLE', `${CODES.Denied.IDLE}: ${idle} ms without a byte`, this.facts('idle')))
       } else this.#stopIdle = clock.at(last + idle, check)
     }
     this.#stopIdle = clock.at(clock.now() + idle, check)
@@ -594,7 +595,7 @@ export class Connection {
   ): Promise<Connection> {
     const { reply, role = this.#origin.role === 'accepted' ? 'server' : 'client', timeout, deadline, signal, ...settings } = o
     const { clock, limits } = this.owner.shared
-    const facts: ErrorFacts = { ...this.#facts('startTls'), phase: 'tls' }
+    const facts: ErrorFacts = { ...this.facts('startTls'), phase: 'tls' }
     const wait = { timeout, deadline, signal }
     const chosen = { handshakeTimeout: limits.handshake, ...settings }
     this.#mustLive('startTls')
@@ -628,8 +629,8 @@ export class Connection {
 
   /** Throws what a connection that is over has to say to whoever would take it over. */
   #mustLive(op: string): void {
-    if (this.#refusal !== undefined) throw again(this.#refusal, this.#facts(op))
-    if (this.#report !== undefined) throw again(this.#why(this.#report), this.#facts(op))
+    if (this.#refusal !== undefined) throw again(this.#refusal, this.facts(op))
+    if (this.#report !== undefined) throw again(this.#why(this.#report), this.facts(op))
   }
 
   /** Whom the certificate of an upgraded connection must name unless told otherwise: the host that was dialled. */
@@ -642,10 +643,10 @@ export class Connection {
   /** The same stream as a new object, with what was read ahead and not yet sent; this one fails with `CONSUMED` from now on. */
   #bequeath(op: string): Connection {
     this.#mustLive(op)
-    if (this.#in.busy || this.#out.busy) throw new Busy('BUSY', `${CODES.Busy.BUSY}: ${op} while an operation is pending`, this.#facts(op))
+    if (this.#in.busy || this.#out.busy) throw new Busy('BUSY', `${CODES.Busy.BUSY}: ${op} while an operation is pending`, this.facts(op))
     const unread = this.#in.surrender()
     const unsent = this.#out.surrender()
-    this.#hand(new Closed('CONSUMED', `${CODES.Closed.CONSUMED}: ${op}`, this.#facts(op)))
+    this.#hand(new Closed('CONSUMED', `${CODES.Closed.CONSUMED}: ${op}`, this.facts(op)))
     const heir = new Connection(this.#handle, { ...this.#origin, security: this.security, heir: this.#legacy() })
     heir.unread(unread)
     void heir.write(unsent)

@@ -1,5 +1,6 @@
 /** Deadlines and the clock: the one place that arms timers. */
 
+import { milliseconds } from './arguments.js'
 import type { Clock } from './driver.js'
 import { Cancelled, CODES, DeadlineError, type ErrorFacts, invalidType, outOfRange, refuseUnknown, type SocketError } from './errors.js'
 import type { Wait } from './stream.js'
@@ -170,19 +171,12 @@ function epoch(value: unknown, name: string): number {
   return at
 }
 
-function timeoutOf(value: unknown): number {
-  if (value === undefined || value === null) return Number.POSITIVE_INFINITY
-  if (typeof value !== 'number') throw invalidType('timeout', 'a number of milliseconds', value)
-  if (Number.isNaN(value) || value < 0) throw outOfRange('timeout', 'milliseconds, not negative', value)
-  return value
-}
-
 /**
  * The monotonic moment until which to wait, `-Infinity` if it is past already. Throws what the arguments deserve:
  * a native error for a wrong type or range.
  */
 export function momentOf(wait: Wait, clock: Clock): number {
-  const timeout = timeoutOf(wait.timeout)
+  const timeout = milliseconds('timeout', wait.timeout ?? Number.POSITIVE_INFINITY)
   let moment = timeout === 0 ? Number.NEGATIVE_INFINITY : clock.now() + timeout
   const { deadline } = wait
   if (deadline !== undefined && deadline !== null) {
@@ -191,6 +185,16 @@ export function momentOf(wait: Wait, clock: Clock): number {
     moment = Math.min(moment, left <= 0 ? Number.NEGATIVE_INFINITY : clock.now() + left)
   }
   return moment
+}
+
+/**
+ * One wait over several steps: what is left of it for the next step, at each call. Its `timeout` counts from the call of
+ * `spanning`; where it has neither timeout nor deadline, it is `limit` milliseconds.
+ */
+export function spanning<W extends Wait | undefined>(wait: W, clock: Clock, limit: number = Number.POSITIVE_INFINITY): () => W | Wait {
+  const timeout = wait?.timeout ?? (wait?.deadline == null ? limit : undefined)
+  const until = momentOf({ timeout }, clock)
+  return until === Number.POSITIVE_INFINITY ? () => wait : () => ({ ...wait, timeout: Math.max(0, until - clock.now()) })
 }
 
 /** The error of a signal that has aborted: an expired `AbortSignal.timeout` is a deadline like any other. */

@@ -5,6 +5,7 @@
  * stream offset; what an encoder accepts its decoder gives back; no length is believed before it is checked.
  */
 
+import { bufferOf, strictText } from './bytes.js'
 import { again, Closed, CODES, FrameError, invalidType, SocketError } from './errors.js'
 
 /**
@@ -125,8 +126,8 @@ export class FrameInput {
 
   /** `[from, to)` as text; malformed UTF-8 becomes U+FFFD, or throws a `TypeError` if `fatal`. Nothing is consumed. */
   text(from: number, to: number, encoding: 'utf8' | 'latin1', fatal = false): string {
-    if (fatal && encoding === 'utf8') return STRICT.decode(this.#bytes.subarray(this.#start + from, this.#start + to))
-    this.#text ??= Buffer.from(this.#bytes.buffer, this.#bytes.byteOffset, this.#bytes.length)
+    if (fatal && encoding === 'utf8') return strictText(this.#bytes.subarray(this.#start + from, this.#start + to))
+    this.#text ??= bufferOf(this.#bytes)
     return this.#text.toString(encoding, this.#start + from, this.#start + to)
   }
 
@@ -208,8 +209,6 @@ export class FrameInput {
     }
   }
 }
-
-const STRICT = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /** Bytes on their way out: small pieces gathered in one run of memory, large ones kept as they are. What a codec appends to. */
 export class FrameOutput {
@@ -409,7 +408,8 @@ export class FrameDecoder<T> implements Decoder<T> {
   }
 
   #fail(error: unknown): SocketError {
-    const failure = isOurs(error) ? error : this.#input.error('BAD_FRAME', `the codec failed: ${messageOf(error)}`, { cause: error })
+    const failure =
+      error instanceof SocketError ? error : this.#input.error('BAD_FRAME', `the codec failed: ${messageOf(error)}`, { cause: error })
     this.#error = failure
     return failure
   }
@@ -457,10 +457,6 @@ export function defineCodec<T, S = T>(parts: CodecParts<T, S>): Codec<T, S> {
     },
     append,
   }
-}
-
-function isOurs(error: unknown): error is SocketError {
-  return error instanceof SocketError
 }
 
 function messageOf(error: unknown): string {

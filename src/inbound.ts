@@ -1,11 +1,12 @@
 /** The read direction of a connection: one reader at a time, nothing read ahead, nothing lost to a deadline. */
 
+import { oneOf, wholeNumber } from './arguments.js'
 import { ReceiveBuffer } from './buffer.js'
+import { bufferOf, bytesOf, copyOf, strictText } from './bytes.js'
 import { arm, shouldYield, turn, turned } from './deadline.js'
 import type { StreamHandle } from './driver.js'
 import { again, Busy, broken, Cancelled, CODES, type ErrorFacts, FrameError, invalidType, outOfRange, type SocketError } from './errors.js'
 import type { Shared } from './owner.js'
-import { bufferOf, bytesOf, copyOf } from './outbound.js'
 import type { Bytes, LimitOptions, LineOptions, ReadOptions, Wait } from './stream.js'
 
 /** What this direction needs to know and tell of its connection. */
@@ -114,8 +115,7 @@ export class Inbound {
     this.#pending = undefined
     pending?.disarm?.()
     pending?.reject(this.#refused(pending.op))
-    this.#hold(-this.#buffer.length)
-    this.#buffer.clear()
+    this.#drop(this.#buffer.length)
   }
 
   /** The connection broke from outside this direction: what is buffered stays readable, then `error`. */
@@ -127,8 +127,7 @@ export class Inbound {
 
   /** Gives up what is buffered to whoever takes the stream over. */
   surrender(): Uint8Array {
-    this.#hold(-this.#buffer.length)
-    return this.#buffer.take(this.#buffer.length)
+    return this.#consume(this.#buffer.length)
   }
 
   /** Drops what the driver has now. True when it may have more later. */
@@ -155,7 +154,7 @@ export class Inbound {
     if (change !== 0) this.#side.shared.budget.change(change)
   }
 
-  /** Asks the driver; 1: got bytes, 0: nothing now, -1: never again. Bytes stay outside the buffer: see `#arrived`. */
+  /** Asks the driver: bytes, `undefined` for nothing now, `null` for never again. They do not go through the buffer. */
   #pull(limit: number): Uint8Array | null | undefined {
     if (this.#ended || this.#error !== undefined) return null
     try {
@@ -185,14 +184,27 @@ export class Inbound {
     this.#side.broke(this.#error)
   }
 
-  /** Moves what the driver has into the buffer; false when there is nothing now; throws nothing. */
-  #more(): boolean | 'never' {
+  /** Moves what the driver has into the buffer; its answers are those of `#pull`. */
+  #more(): Uint8Array | null | undefined {
     const chunk = this.#pull(this.#side.shared.limits.receive)
-    if (chunk === undefined) return false
-    if (chunk === null) return 'never'
-    this.#own().push(chunk)
-    this.#hold(chunk.length)
-    return true
+    if (chunk) {
+      this.#own().push(chunk)
+      this.#hold(chunk.length)
+    }
+    return chunk
+  }
+
+  /** An attempt that fetches into the buffer until `found` gives a result; `atEnd` says what to make of the end. */
+  #gather<T>(found: () => T | undefined, atEnd: () => T): () => T | undefined {
+    return () => {
+      for (;;) {
+        const result = found()
+        if (result !== undefined) return result
+        const more = this.#more()
+        if (more === undefined) return undefined
+        if (more === null) return atEnd()
+      }
+    }
   }
 
   /** `null` at the end; throws what broke the direction. For when no more bytes will ever come and none are left. */
@@ -211,8 +223,10 @@ export class Inbound {
     })
   }
 
-  #run<T>(op: string, wait: Wait | undefined, attempt: () => T | undefined, claimed: boolean): Promise<T> {
+  /** Runs what `prepare` makes of the arguments; wrong ones, too, are rejections. */
+  #run<T>(op: string, wait: Wait | undefined, prepare: () => () => T | undefined, claimed = false): Promise<T> {
     return new Promise<T>((resolve, reject) => {
+      const attempt = prepare()
       if (this.#refusal === undefined && this.#claimant !== undefined && !claimed) return reject(this.inUse(op))
       this.start({ op, attempt, resolve, reject, disarm: undefined }, wait)
     })
@@ -280,7 +294,7 @@ export class Inbound {
 
   /** For operations under way: what is here, at most `limit` bytes; throws what broke the direction. */
   take(limit: number | null | undefined, op: string): Uint8Array | null | undefined {
-    return this.#take(limit === undefined ? this.#side.shared.limits.receive : limitOf(limit, this.#side.shared.limits.receive), op)
+    return this.#take(limitOf(limit, this.#side.shared.limits.receive), op)
   }
 
   #take(limit: number, op: string): Uint8Array | null | undefined {
@@ -294,9 +308,11 @@ export class Inbound {
   }
 
   read(o: ReadOptions | undefined, claimed = false): Promise<Uint8Array | null> {
-    const limit = checked(() => limitOf(o?.limit, this.#side.shared.limits.receive))
-    if (limit instanceof Error) return Promise.reject(limit)
-    return this.#run('read', o, () => this.#take(limit, 'read'), claimed)
+    const prepare = () => {
+      const limit = limitOf(o?.limit, this.#side.shared.limits.receive)
+      return () => this.#take(limit, 'read')
+    }
+    return this.#run('read', o, prepare, claimed)
   }
 
   tryRead(limit: number | undefined, claimed = false): Uint8Array | null | undefined {
@@ -306,146 +322,140 @@ export class Inbound {
   }
 
   readInto(into: Uint8Array, o: Wait | undefined): Promise<number | null> {
-    if (!(into instanceof Uint8Array)) return Promise.reject(invalidType('into', 'a Uint8Array', into))
-    const attempt = (): number | null | undefined => {
-      if (into.length === 0) return 0
-      if (this.#buffer.length > 0) {
-        const count = this.#buffer.copyInto(into)
-        this.#hold(-count)
-        return count
-      }
-      if (this.#ended || this.#error !== undefined) return this.#over('readInto')
-      let count: number | null | undefined
-      try {
-        count = this.#handle.readInto(into)
-      } catch (error) {
-        this.#break(error)
-        return this.#over('readInto')
-      }
-      if (count === null) this.#end()
-      else if (count !== undefined) this.#count(count)
+    return this.#run('readInto', o, () => {
+      if (!(into instanceof Uint8Array)) throw invalidType('into', 'a Uint8Array', into)
+      return () => this.#fetchInto(into)
+    })
+  }
+
+  #fetchInto(into: Uint8Array): number | null | undefined {
+    if (into.length === 0) return 0
+    if (this.#buffer.length > 0) {
+      const count = this.#buffer.copyInto(into)
+      this.#hold(-count)
       return count
     }
-    return this.#run('readInto', o, attempt, false)
+    if (this.#ended || this.#error !== undefined) return this.#over('readInto')
+    let count: number | null | undefined
+    try {
+      count = this.#handle.readInto(into)
+    } catch (error) {
+      this.#break(error)
+      return this.#over('readInto')
+    }
+    if (count === null) this.#end()
+    else if (count !== undefined) this.#count(count)
+    return count
   }
 
   readExactly(count: number, o: Wait | undefined): Promise<Uint8Array | null> {
-    const wrong = checked(() => wholeNumber('n', count, 0))
-    if (wrong instanceof Error) return Promise.reject(wrong)
-    const attempt = () => {
-      while (this.#buffer.length < count) {
-        const more = this.#more()
-        if (more === false) return undefined
-        if (more === 'never') return this.#cutShort('readExactly', `the ${count} that were asked for`)
-      }
-      this.#hold(-count)
-      return this.#buffer.take(count)
-    }
-    return this.#run('readExactly', o, attempt, false)
+    return this.#run('readExactly', o, () => {
+      wholeNumber('n', count, 0)
+      return this.#gather<Uint8Array | null>(
+        () => (this.#buffer.length < count ? undefined : this.#consume(count)),
+        () => this.#cutShort('readExactly', `the ${count} that were asked for`),
+      )
+    })
   }
 
   readUntil(delimiter: Bytes | string, o: LimitOptions | undefined): Promise<Uint8Array | null> {
-    const mark = checked(() => bytesOf(delimiter, 'delimiter'))
-    if (mark instanceof Error) return Promise.reject(mark)
-    if (mark.length === 0) return Promise.reject(outOfRange('delimiter', 'at least one byte', delimiter))
-    return this.#until('readUntil', mark, o, false)
+    return this.#run('readUntil', o, () => {
+      const mark = bytesOf(delimiter, 'delimiter')
+      if (mark.length === 0) throw outOfRange('delimiter', 'at least one byte', delimiter)
+      return this.#until('readUntil', mark, o, false, (bytes) => bytes)
+    })
   }
 
   readLine(o: LineOptions | undefined): Promise<string | Uint8Array | null> {
-    const decode = checked(() => lineDecoder(o, () => this.#side.facts('readLine')))
-    if (decode instanceof Error) return Promise.reject(decode)
-    return this.#until('readLine', LF, o, o?.lastUnterminated === true, (line) =>
-      decode(line.length > 0 && line[line.length - 1] === CR ? line.subarray(0, line.length - 1) : line),
-    )
+    return this.#run('readLine', o, () => {
+      const decode = lineDecoder(o, () => this.#side.facts('readLine'))
+      return this.#until('readLine', LF, o, o?.lastUnterminated === true, (line) =>
+        decode(line.length > 0 && line[line.length - 1] === CR ? line.subarray(0, line.length - 1) : line),
+      )
+    })
   }
 
-  #until<T = Uint8Array>(
+  #until<T>(
     op: string,
     mark: Uint8Array,
     o: LimitOptions | undefined,
     lastUnterminated: boolean,
-    finish: (bytes: Uint8Array) => T = (bytes) => bytes as T,
-  ): Promise<T | null> {
-    const limit = checked(() => limitOf(o?.limit, this.#side.shared.limits.line))
-    if (limit instanceof Error) return Promise.reject(limit)
+    finish: (bytes: Uint8Array) => T,
+  ): () => T | null | undefined {
+    const limit = limitOf(o?.limit, this.#side.shared.limits.line)
     // A carriage return in front of the line feed belongs to the delimiter, so it may stand one beyond the limit.
     const slack = mark === LF ? 1 : 0
-    const tooLong = () =>
-      new FrameError('TOO_LONG', `${op} found no delimiter within ${limit} bytes; nothing was consumed`, {
-        ...this.#side.facts(op),
-        phase: 'frame',
-      })
-    this.#searched = 0
-    const attempt = (): T | null | undefined => {
-      for (;;) {
-        const at = this.#buffer.indexOf(mark, this.#searched)
-        if (this.#tooLong(at === -1 ? this.#buffer.length - mark.length + 1 : at, limit, slack)) throw tooLong()
-        if (at !== -1) {
-          const bytes = this.#buffer.peek(at)
-          const result = finish(bytes)
-          this.#buffer.drop(at + mark.length)
-          this.#hold(-at - mark.length)
-          return result
-        }
-        this.#searched = Math.max(0, this.#buffer.length - mark.length + 1)
-        const more = this.#more()
-        if (more === false) return undefined
-        if (more === 'never') {
-          this.#over(op)
-          if (!lastUnterminated || this.#buffer.length === 0) return this.#cutShort(op, 'a message that has no delimiter')
-          if (this.#buffer.length > limit) throw tooLong()
-          const result = finish(this.#buffer.peek(this.#buffer.length))
-          this.#hold(-this.#buffer.length)
-          this.#buffer.clear()
-          return result
-        }
-      }
+    const tooLong = () => this.#tooLong(op, `${op} found no delimiter within ${limit} bytes`)
+    /** Gives the first `count` bytes and drops the delimiter behind them; where `finish` throws, nothing is consumed. */
+    const upTo = (count: number, delimiter: number) => {
+      const result = finish(this.#buffer.peek(count))
+      this.#drop(count + delimiter)
+      return result
     }
-    return this.#run(op, o, attempt, false)
+    this.#searched = 0
+    return this.#gather<T | null>(
+      () => {
+        const at = this.#buffer.indexOf(mark, this.#searched)
+        if (this.#isBeyond(at === -1 ? this.#buffer.length - mark.length + 1 : at, limit, slack)) throw tooLong()
+        if (at !== -1) return upTo(at, mark.length)
+        this.#searched = Math.max(0, this.#buffer.length - mark.length + 1)
+        return undefined
+      },
+      () => {
+        this.#over(op)
+        if (!lastUnterminated || this.#buffer.length === 0) return this.#cutShort(op, 'a message that has no delimiter')
+        if (this.#buffer.length > limit) throw tooLong()
+        return upTo(this.#buffer.length, 0)
+      },
+    )
   }
 
-  #tooLong(at: number, limit: number, slack: number): boolean {
+  #isBeyond(at: number, limit: number, slack: number): boolean {
     if (at <= limit) return false
     return slack === 0 || at > limit + slack || this.#buffer.peek(at)[at - 1] !== CR
   }
 
+  #tooLong(op: string, what: string): FrameError {
+    return new FrameError('TOO_LONG', `${what}; nothing was consumed`, { ...this.#side.facts(op), phase: 'frame' })
+  }
+
   readAll(o: LimitOptions | undefined): Promise<Uint8Array> {
-    const limit = checked(() => limitOf(o?.limit, this.#side.shared.limits.frame))
-    if (limit instanceof Error) return Promise.reject(limit)
-    const attempt = (): Uint8Array | undefined => {
-      for (;;) {
-        if (this.#buffer.length > limit) {
-          throw new FrameError('TOO_LONG', `readAll got more than ${limit} bytes; nothing was consumed`, {
-            ...this.#side.facts('readAll'),
-            phase: 'frame',
-          })
-        }
-        const more = this.#more()
-        if (more === false) return undefined
-        if (more === 'never') {
+    return this.#run('readAll', o, () => {
+      const limit = limitOf(o?.limit, this.#side.shared.limits.frame)
+      return this.#gather<Uint8Array>(
+        () => {
+          if (this.#buffer.length > limit) throw this.#tooLong('readAll', `readAll got more than ${limit} bytes`)
+          return undefined
+        },
+        () => {
           this.#over('readAll')
-          this.#hold(-this.#buffer.length)
-          return this.#buffer.take(this.#buffer.length)
-        }
-      }
-    }
-    return this.#run('readAll', o, attempt, false)
+          return this.#consume(this.#buffer.length)
+        },
+      )
+    })
   }
 
   peek(count: number | undefined, o: Wait | undefined): Promise<Uint8Array | null> {
-    const most = checked(() => (count === undefined || count === null ? 1 : wholeNumber('n', count, 1)))
-    if (most instanceof Error) return Promise.reject(most)
-    const cap = this.#side.shared.limits.receive
-    if (most > cap) return Promise.reject(outOfRange('n', `at most ${cap}, the receive buffer`, count))
-    const attempt = (): Uint8Array | null | undefined => {
-      while (this.#buffer.length < most) {
-        const more = this.#more()
-        if (more === false) return undefined
-        if (more === 'never') return this.#buffer.length > 0 ? this.#buffer.peek(most) : this.#over('peek')
-      }
-      return this.#buffer.peek(count === undefined ? cap : most)
-    }
-    return this.#run('peek', o, attempt, false)
+    return this.#run('peek', o, () => {
+      const least = count === undefined || count === null ? 1 : wholeNumber('n', count, 1)
+      const cap = this.#side.shared.limits.receive
+      if (least > cap) throw outOfRange('n', `at most ${cap}, the receive buffer`, count)
+      return this.#gather<Uint8Array | null>(
+        () => (this.#buffer.length < least ? undefined : this.#buffer.peek(count === undefined ? cap : least)),
+        () => (this.#buffer.length > 0 ? this.#buffer.peek(least) : this.#over('peek')),
+      )
+    })
+  }
+
+  /** Exactly the first `count` bytes of the buffer. */
+  #consume(count: number): Uint8Array {
+    this.#hold(-count)
+    return this.#buffer.take(count)
+  }
+
+  #drop(count: number): void {
+    this.#hold(-count)
+    this.#buffer.drop(count)
   }
 
   unread(bytes: Bytes | string, claimed = false): void {
@@ -459,8 +469,8 @@ export class Inbound {
   }
 
   waitReadable(o: Wait | undefined, claimed = false): Promise<void> {
-    const attempt = (): null | undefined => (this.#buffer.length > 0 || this.#more() !== false ? null : undefined)
-    return this.#run('waitReadable', o, attempt, claimed).then(ignore)
+    const attempt = (): true | undefined => (this.#buffer.length > 0 || this.#more() !== undefined ? true : undefined)
+    return this.#run('waitReadable', o, () => attempt, claimed).then(ignore)
   }
 
   claim(op: string): Claim {
@@ -607,40 +617,20 @@ const CR = 0x0d
 
 function ignore(): void {}
 
-/** Async verbs reject where a synchronous one would throw. */
-function checked<T>(fn: () => T): T | Error {
-  try {
-    return fn()
-  } catch (error) {
-    return error as Error
-  }
-}
-
 function limitOf(value: number | null | undefined, byDefault: number): number {
   if (value === undefined || value === null) return byDefault
   return value === Number.POSITIVE_INFINITY ? value : wholeNumber('limit', value, 1)
 }
 
-function wholeNumber(name: string, value: unknown, least: number): number {
-  if (typeof value !== 'number') throw invalidType(name, 'a whole number', value)
-  if (Number.isFinite(value) && !Number.isInteger(value)) throw invalidType(name, 'a whole number', value)
-  if (Number.isNaN(value) || value < least || value > Number.MAX_SAFE_INTEGER) throw outOfRange(name, `at least ${least}`, value)
-  return value
-}
-
 function lineDecoder(o: LineOptions | undefined, facts: () => ErrorFacts): (line: Uint8Array) => string | Uint8Array {
-  const encoding = o?.encoding ?? 'utf8'
+  const encoding = oneOf('encoding', o?.encoding ?? 'utf8', ['utf8', 'latin1', 'bytes'])
   if (encoding === 'bytes') return (line) => line.slice()
-  if (encoding === 'latin1') return (line) => bufferOf(line).toString('latin1')
-  if (encoding !== 'utf8') throw outOfRange('encoding', "'utf8', 'latin1' or 'bytes'", encoding)
-  if (o?.fatal !== true) return (line) => bufferOf(line).toString('utf8')
+  if (encoding === 'latin1' || o?.fatal !== true) return (line) => bufferOf(line).toString(encoding)
   return (line) => {
     try {
-      return STRICT.decode(line)
+      return strictText(line)
     } catch (cause) {
       throw new FrameError('BAD_FRAME', 'the line is not valid UTF-8; nothing was consumed', { ...facts(), phase: 'frame', cause })
     }
   }
 }
-
-const STRICT: InstanceType<typeof TextDecoder> = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })

@@ -2,19 +2,14 @@
 
 export { Listener, type ListenerStats } from './accept.js'
 export {
-  Cidr,
-  classify,
   endpointOf,
   formatAddress,
   formatEndpoint,
   ipAddress,
-  isGlobal,
   isIp,
   parseEndpoint,
   sameAddress,
   type Address,
-  type AddressRange,
-  type Classification,
   type Endpoint,
   type EndpointObject,
   type IpAddress,
@@ -24,15 +19,15 @@ export {
   type UnixAddress,
   type UnixEndpoint,
 } from './address.js'
+export { codecs, type JsonLinesOptions, type LengthOptions, type LineEnding, type LinesOptions, type MaxOptions } from './codecs.js'
 export {
-  codecs,
-  type JsonLinesOptions,
-  type LengthOptions,
-  type LineEnding,
-  type LinesOptions,
-  type MaxOptions,
-} from './codecs.js'
-export { developmentAuthority, type Authority, type AuthorityOptions, type Issued, type IssuedFiles, type IssueOptions } from './authority.js'
+  developmentAuthority,
+  type Authority,
+  type AuthorityOptions,
+  type Issued,
+  type IssuedFiles,
+  type IssueOptions,
+} from './authority.js'
 export { Connection } from './connection.js'
 export { Deadline } from './deadline.js'
 export {
@@ -82,9 +77,30 @@ export {
   type NetworkOptions,
 } from './network.js'
 export { Owner, type EndReport } from './owner.js'
-export { allOf, policyFrom, publicOnly, type Direction, type Policy, type PolicyFunction, type PolicyRequest, type PolicyRules, type PolicyVerdict, type PublicOnlyOptions } from './policy.js'
+export {
+  allOf,
+  policyFrom,
+  publicOnly,
+  type Direction,
+  type Policy,
+  type PolicyFunction,
+  type PolicyRequest,
+  type PolicyRules,
+  type PolicyVerdict,
+  type PublicOnlyOptions,
+} from './policy.js'
+export { Cidr, classify, isGlobal, type AddressRange, type Classification } from './ranges.js'
 export { cachingResolver, systemResolver, type LookupOptions, type ResolvedAddress, type Resolver } from './resolve.js'
-export { Server, type DrainReport, type Handler, type AlarmOptions, type ServeContext, type ServeOptions, type ServerLimits, type ServerStats } from './server.js'
+export {
+  Server,
+  type DrainReport,
+  type Handler,
+  type AlarmOptions,
+  type ServeContext,
+  type ServeOptions,
+  type ServerLimits,
+  type ServerStats,
+} from './server.js'
 export {
   LIMITS,
   type Bytes,

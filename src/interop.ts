@@ -1,13 +1,15 @@
 /** Connections as the platform's own stream shapes, and back. */
 
-import { Socket } from 'node:net'
+import { type AddressInfo, Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import { ReadableStream, WritableStream } from 'node:stream/web'
+import type { Address } from './address.js'
+import { milliseconds } from './arguments.js'
 import type { Connection } from './connection.js'
 import type { StreamHandle } from './driver.js'
 import { DuplexHandle } from './drivers/duplex.js'
 import { handleOf } from './drivers/node.js'
-import { Closed, invalidType, outOfRange } from './errors.js'
+import { Closed, invalidType } from './errors.js'
 import type { Claim } from './inbound.js'
 import type { Bytes } from './stream.js'
 
@@ -49,31 +51,27 @@ class ConnectionDuplex extends Duplex {
   }
 
   get remoteAddress(): string | undefined {
-    const { remote } = this.#connection
-    return remote?.family === 'unix' ? undefined : remote?.address
+    return nodeAddress(this.#connection.remote).address
   }
 
   get remotePort(): number | undefined {
-    const { remote } = this.#connection
-    return remote?.family === 'unix' ? undefined : remote?.port
+    return nodeAddress(this.#connection.remote).port
   }
 
   get remoteFamily(): string | undefined {
-    return familyOf(this.#connection.remote?.family)
+    return nodeAddress(this.#connection.remote).family
   }
 
   get localAddress(): string | undefined {
-    const { local } = this.#connection
-    return local?.family === 'unix' ? undefined : local?.address
+    return nodeAddress(this.#connection.local).address
   }
 
   get localPort(): number | undefined {
-    const { local } = this.#connection
-    return local?.family === 'unix' ? undefined : local?.port
+    return nodeAddress(this.#connection.local).port
   }
 
   get localFamily(): string | undefined {
-    return familyOf(this.#connection.local?.family)
+    return nodeAddress(this.#connection.local).family
   }
 
   get bytesRead(): number {
@@ -105,9 +103,8 @@ class ConnectionDuplex extends Duplex {
     return security === null ? undefined : (security.alpn ?? false)
   }
 
-  address(): { address?: string; port?: number; family?: string } {
-    const { localAddress: address, localPort: port, localFamily: family } = this
-    return { ...(address !== undefined && { address }), ...(port !== undefined && { port }), ...(family !== undefined && { family }) }
+  address(): Partial<AddressInfo> {
+    return nodeAddress(this.#connection.local)
   }
 
   /** Already set on every TCP connection of this library. */
@@ -129,15 +126,13 @@ class ConnectionDuplex extends Duplex {
     return this
   }
 
-  /** As `net.Socket.setTimeout`: emits `timeout` once after `milliseconds` without traffic, and does nothing else. */
-  setTimeout(milliseconds: number, listener?: () => void): this {
-    if (typeof milliseconds !== 'number') throw invalidType('milliseconds', 'a number', milliseconds)
-    if (Number.isNaN(milliseconds) || milliseconds < 0) throw outOfRange('milliseconds', 'not negative', milliseconds)
-    this.timeout = milliseconds
+  /** As `net.Socket.setTimeout`: emits `timeout` once after that many milliseconds without traffic, and does nothing else. */
+  setTimeout(timeout: number, listener?: () => void): this {
+    this.timeout = milliseconds('timeout', timeout)
     this.#stopTimer?.()
     this.#stopTimer = undefined
     if (listener !== undefined) {
-      if (milliseconds === 0) this.removeListener('timeout', listener)
+      if (timeout === 0) this.removeListener('timeout', listener)
       else this.once('timeout', listener)
     }
     this.#active()
@@ -246,9 +241,10 @@ function failureOf(error: unknown): Error | undefined {
   return error instanceof Closed ? undefined : (error as Error | undefined)
 }
 
-function familyOf(family: 'ipv4' | 'ipv6' | 'unix' | undefined): string | undefined {
-  if (family === 'ipv4') return 'IPv4'
-  return family === 'ipv6' ? 'IPv6' : undefined
+/** An address as Node gives it; an empty object for a UNIX socket. */
+function nodeAddress(address: Address | undefined): Partial<AddressInfo> {
+  if (address === undefined || address.family === 'unix') return {}
+  return { address: address.address, port: address.port, family: address.family === 'ipv4' ? 'IPv4' : 'IPv6' }
 }
 
 export function toDuplex(connection: Connection): Duplex {

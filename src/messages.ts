@@ -1,12 +1,12 @@
-/** Messages over a connection: a codec on the reader slot, and sends that share writes. */
+/** Messages over a connection: a codec on the reader slot, and a sender on the write direction. */
 
-import { formatAddress } from './address.js'
 import type { Connection } from './connection.js'
-import { arm, momentOf, shouldYield, turn, within } from './deadline.js'
-import { again, Busy, Cancelled, Closed, CODES, DeadlineError, type ErrorFacts, FrameError, invalidType, SocketError } from './errors.js'
-import { type Codec, type Decoder, FrameOutput } from './framing.js'
+import { arm, shouldYield, spanning, turn } from './deadline.js'
+import { again, Busy, Closed, CODES, FrameError, invalidType, SocketError } from './errors.js'
+import type { Codec, Decoder } from './framing.js'
 import type { Claim } from './inbound.js'
 import { handled } from './outbound.js'
+import { Sender } from './sender.js'
 import type { CloseReport, Wait } from './stream.js'
 
 /** The end of the stream, which must not be mistaken for a message. */
@@ -174,7 +174,7 @@ export class MessageStream<T, S = T> {
   }
 
   async #endLater(o: Wait | undefined): Promise<void> {
-    const left = remaining(this.connection, o)
+    const left = spanning(o, this.connection.owner.shared.clock)
     await this.#sender.drained(o)
     return this.connection.end(left())
   }
@@ -184,7 +184,7 @@ export class MessageStream<T, S = T> {
    * Idempotent; never rejects.
    */
   close(o?: Wait): Promise<CloseReport> {
-    if (!this.#sender.handOver()) this.#sender.drop(new Closed('CLOSED', CODES.Closed.CLOSED, this.#facts('close')))
+    if (!this.#sender.handOver()) this.#sender.drop(new Closed('CLOSED', CODES.Closed.CLOSED, this.connection.facts('close')))
     return this.connection.close(o)
   }
 
@@ -207,7 +207,7 @@ export class MessageStream<T, S = T> {
       throw this.#reported(error, 'detach')
     }
     this.#claim.release()
-    this.#detached = new Closed('CONSUMED', 'the messages were detached from the connection', this.#facts('detach'))
+    this.#detached = new Closed('CONSUMED', 'the messages were detached from the connection', this.connection.facts('detach'))
     this.#sender.refuse(this.#detached)
     return this.connection
   }
@@ -228,22 +228,12 @@ export class MessageStream<T, S = T> {
     return this.#decoder.rest()
   }
 
-  #facts(op: string): ErrorFacts {
-    const { endpoint, local, remote } = this.connection
-    return {
-      op,
-      ...(endpoint && { endpoint }),
-      ...(local && { local: formatAddress(local) }),
-      ...(remote && { remote: formatAddress(remote) }),
-    }
-  }
-
   #busy(op: string, why: string = `${this.#receiver} is receiving`): SocketError {
-    return new Busy('BUSY', `${CODES.Busy.BUSY}: ${op} while ${why}`, this.#facts(op))
+    return new Busy('BUSY', `${CODES.Busy.BUSY}: ${op} while ${why}`, this.connection.facts(op))
   }
 
   #available(op: string): void {
-    if (this.#detached !== undefined) throw again(this.#detached, this.#facts(op))
+    if (this.#detached !== undefined) throw again(this.#detached, this.connection.facts(op))
     if (this.#receiver !== undefined) throw this.#busy(op)
   }
 
@@ -267,8 +257,8 @@ export class MessageStream<T, S = T> {
   }
 
   async #wait(op: string, o: Wait | undefined, yielding: boolean): Promise<T | typeof END> {
-    const left = remaining(this.connection, o)
-    if (o !== undefined) arm(o, this.connection.owner.shared.clock, () => this.#facts(op), nothing)?.()
+    const left = spanning(o, this.connection.owner.shared.clock)
+    if (o !== undefined) arm(o, this.connection.owner.shared.clock, () => this.connection.facts(op), nothing)?.()
     if (yielding) await turn()
     for (;;) {
       const message = this.#step(op)
@@ -306,26 +296,23 @@ export class MessageStream<T, S = T> {
   }
 
   #fail(error: unknown): SocketError {
-    const failure = isOurs(error)
-      ? error
-      : new FrameError('BAD_FRAME', `the codec failed: ${String(error)}`, { phase: 'frame', cause: error })
+    const failure =
+      error instanceof SocketError
+        ? error
+        : new FrameError('BAD_FRAME', `the codec failed: ${String(error)}`, { phase: 'frame', cause: error })
     this.#failure ??= failure
     return this.#failure
   }
 
   /** The error, made for this call, as the operation reports it: with its own name and the facts of the connection. */
   #reported(error: unknown, op: string): unknown {
-    return isOurs(error) ? Object.assign(error, this.#facts(op)) : error
+    return error instanceof SocketError ? Object.assign(error, this.connection.facts(op)) : error
   }
 }
 
 const NOTHING: Uint8Array = new Uint8Array(0)
 
 function nothing(): void {}
-
-function isOurs(error: unknown): error is SocketError {
-  return error instanceof SocketError
-}
 
 /** What `receive` gives. A message that is `null`, which JSON has, would read as the end of the stream. */
 function told<T>(message: T | typeof END): T | null {
@@ -338,240 +325,4 @@ function told<T>(message: T | typeof END): T | null {
       phase: 'frame',
     },
   )
-}
-
-/** The wait with what is left of its timeout: one operation may take several steps. */
-function remaining(connection: Connection, o: Wait | undefined): () => Wait | undefined {
-  if (o === undefined || o.timeout === undefined) return () => o
-  const { clock } = connection.owner.shared
-  const moment = momentOf({ timeout: o.timeout }, clock)
-  return () => ({ ...o, timeout: Math.max(0, moment - clock.now()) })
-}
-
-/** Bytes at which `sendMany` hands over what it has gathered: less than the memory it gathers in. */
-const BATCH = 48 * 1024
-const FIRST_SLAB = 4 * 1024
-/** Memory for encoding, shared by all streams: it is only held while a write is under way. */
-const spares: FrameOutput[] = []
-const MOST_SPARES = 16
-
-function borrow(): FrameOutput {
-  return spares.pop() ?? new FrameOutput(FIRST_SLAB)
-}
-
-function giveBack(output: FrameOutput): void {
-  output.reset()
-  if (spares.length < MOST_SPARES) spares.push(output)
-}
-
-/** One or more encoded messages that wait for the write before them. */
-interface Batch {
-  readonly output: FrameOutput
-  /** Present if the batch may be withdrawn; nothing else joins it then. */
-  readonly left: (() => Wait | undefined) | undefined
-  readonly promise: Promise<void>
-  readonly resolve: () => void
-  readonly reject: (error: unknown) => void
-  disarm: (() => void) | undefined
-}
-
-/**
- * The sending half. At most one write of its own is with the connection, so that a send that was cut inside a message is
- * known before anything is written behind it.
- */
-class Sender<S> {
-  readonly #connection: Connection
-  readonly #codec: Codec<never, S>
-  readonly #queue: Batch[] = []
-  /** The last of the queue, if more messages may join it. */
-  #open: Batch | undefined
-  /** What is being written. */
-  #writing: FrameOutput | undefined
-  #withdrawable = false
-  #failure: SocketError | undefined
-  #refusal: SocketError | undefined
-  #idle: (() => void)[] = []
-  readonly #settled: () => void = () => this.#written()
-  readonly #rejected: (error: unknown) => void = (error) => this.#cut(error)
-
-  constructor(connection: Connection, codec: Codec<unknown, S>) {
-    this.#connection = connection
-    this.#codec = codec as Codec<never, S>
-  }
-
-  send(message: S, o: Wait | undefined): Promise<void> {
-    const joined = o === undefined && this.#writing !== undefined ? this.#open : undefined
-    const output = joined?.output ?? borrow()
-    try {
-      this.#check('send')
-      this.#append(message, output)
-    } catch (error) {
-      if (joined === undefined) giveBack(output)
-      return handled(Promise.reject(error))
-    }
-    return joined?.promise ?? this.#submit(output, o, 'send')
-  }
-
-  async sendMany(messages: Iterable<S> | AsyncIterable<S>, o: Wait | undefined): Promise<void> {
-    const left = remaining(this.#connection, o)
-    let output = borrow()
-    const hand = () => {
-      const full = output
-      output = borrow()
-      return this.#submit(full, left(), 'sendMany')
-    }
-    try {
-      this.#check('sendMany')
-      if (isIterable(messages)) {
-        for (const message of messages) {
-          this.#append(message, output)
-          if (output.length >= BATCH) await hand()
-          else if (shouldYield()) await hand().then(turn)
-        }
-      } else {
-        for await (const message of messages) {
-          this.#append(message, output)
-          // Whoever makes messages one by one wants each on its way.
-          await hand()
-        }
-      }
-    } finally {
-      if (output.length > 0) await hand()
-      giveBack(output)
-    }
-  }
-
-  #check(op: string): void {
-    if (this.#failure !== undefined) throw again(this.#failure, { op })
-    if (this.#refusal !== undefined) throw again(this.#refusal, { op })
-  }
-
-  #append(message: S, output: FrameOutput): void {
-    const before = output.length
-    try {
-      if (this.#codec.append !== undefined) this.#codec.append(message, output)
-      else output.bytes(this.#codec.encode(message))
-    } catch (error) {
-      output.truncate(before)
-      if (isOurs(error) || error instanceof TypeError) throw error
-      throw new FrameError('BAD_MESSAGE', `the codec failed: ${String(error)}`, { op: 'send', phase: 'frame', cause: error })
-    }
-  }
-
-  #submit(output: FrameOutput, o: Wait | undefined, op: string): Promise<void> {
-    if (this.#writing === undefined) return this.#write(output, o)
-    let batch: Batch
-    try {
-      batch = newBatch(output, o === undefined ? undefined : remaining(this.#connection, o))
-      const facts = () => ({ op, bytesWritten: 0 })
-      batch.disarm = arm(o, this.#connection.owner.shared.clock, facts, (error) => this.#withdraw(batch, error))
-    } catch (error) {
-      giveBack(output)
-      return handled(Promise.reject(error))
-    }
-    this.#queue.push(batch)
-    this.#open = o === undefined ? batch : undefined
-    return batch.promise
-  }
-
-  #withdraw(batch: Batch, error: SocketError): void {
-    const at = this.#queue.indexOf(batch)
-    if (at === -1) return
-    this.#queue.splice(at, 1)
-    giveBack(batch.output)
-    batch.reject(error)
-  }
-
-  #write(output: FrameOutput, o: Wait | undefined): Promise<void> {
-    this.#writing = output
-    this.#withdrawable = o !== undefined
-    const promise = this.#connection.write(output.pieces(), o)
-    promise.then(this.#settled, this.#rejected)
-    return promise
-  }
-
-  #written(): void {
-    giveBack(this.#writing as FrameOutput)
-    this.#writing = undefined
-    this.#advance()
-  }
-
-  /** A write failed. If it was withdrawn with a part of it gone, the message cut there is the last one. */
-  #cut(error: unknown): void {
-    const output = this.#writing as FrameOutput
-    const total = output.length
-    giveBack(output)
-    this.#writing = undefined
-    const written = isOurs(error) ? (error.bytesWritten ?? 0) : 0
-    if ((error instanceof DeadlineError || error instanceof Cancelled) && written > 0 && written < total) {
-      const text = `${CODES.FrameError.PARTIAL_WRITE}: ${written} of ${total} bytes were handed over`
-      this.#failure = new FrameError('PARTIAL_WRITE', text, { op: 'send', phase: 'write', cause: error })
-      this.drop(this.#failure)
-    }
-    this.#advance()
-  }
-
-  /** Gives up what waits, with `error`. Nothing may follow a message that can still be cut. */
-  drop(error: SocketError): void {
-    this.#open = undefined
-    for (const batch of this.#queue.splice(0)) {
-      batch.disarm?.()
-      giveBack(batch.output)
-      batch.reject(again(error, { op: 'send', bytesWritten: 0 }))
-    }
-  }
-
-  #advance(): void {
-    const batch = this.#queue.shift()
-    if (batch === undefined) {
-      this.#open = undefined
-      for (const fn of this.#idle.splice(0)) fn()
-      return
-    }
-    if (batch === this.#open) this.#open = undefined
-    batch.disarm?.()
-    this.#write(batch.output, batch.left?.()).then(batch.resolve, batch.reject)
-  }
-
-  /** Gives everything that waits to the connection now; false if a part of it could still be withdrawn and cut a message. */
-  handOver(): boolean {
-    if (this.#queue.length === 0) return true
-    if (this.#withdrawable || this.#queue.some(({ left }) => left !== undefined)) return false
-    this.#open = undefined
-    for (const { output, resolve, reject } of this.#queue.splice(0)) {
-      const promise = this.#connection.write(output.pieces())
-      promise.then(resolve, reject)
-      const recycle = () => giveBack(output)
-      promise.then(recycle, recycle)
-    }
-    return true
-  }
-
-  /** Takes no more messages, with `error`. */
-  refuse(error: SocketError): void {
-    this.#refusal ??= error
-  }
-
-  /** Takes no more messages and resolves when the connection has all those that were sent. */
-  drained(o: Wait | undefined): Promise<void> {
-    this.refuse(new Closed('ENDED', CODES.Closed.ENDED, { phase: 'write' }))
-    const idle = new Promise<void>((resolve) => this.#idle.push(resolve))
-    return within(idle, o, this.#connection.owner.shared.clock, () => ({ op: 'end' }))
-  }
-}
-
-function newBatch(output: FrameOutput, left: Batch['left']): Batch {
-  let resolve!: () => void
-  let reject!: (error: unknown) => void
-  const promise = new Promise<void>((yes, no) => {
-    resolve = yes
-    reject = no
-  })
-  return { output, left, promise: handled(promise), resolve, reject, disarm: undefined }
-}
-
-function isIterable<S>(messages: Iterable<S> | AsyncIterable<S>): messages is Iterable<S> {
-  if (typeof (messages as Iterable<S>)?.[Symbol.iterator] === 'function') return true
-  if (typeof (messages as AsyncIterable<S>)?.[Symbol.asyncIterator] === 'function') return false
-  throw invalidType('messages', 'iterable', messages)
 }

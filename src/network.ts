@@ -1,26 +1,52 @@
 /** The root object: a driver, a resolver, a clock, a policy, limits, and every socket that was opened with them. */
 
 import type { Duplex } from 'node:stream'
-import { Listener, type ListenerTls, reachableEndpoint } from './accept.js'
-import { addressOf, type Address, type Endpoint, formatEndpoint, type IpAddress, isIp, isUnixEndpoint, type ParsedEndpoint, parseEndpoint } from './address.js'
-import { dialEndpoint, spanning } from './connect.js'
-import { Connection } from './connection.js'
-import { systemClock } from './deadline.js'
+import { Listener, reachableEndpoint } from './accept.js'
+import {
+  addressOf,
+  type Address,
+  type Endpoint,
+  formatEndpoint,
+  type IpAddress,
+  isIp,
+  isTls,
+  isUnixEndpoint,
+  type ParsedEndpoint,
+  parseEndpoint,
+} from './address.js'
+import { limit, milliseconds, wholeNumber } from './arguments.js'
+import { dialEndpoint } from './connect.js'
+import { Connection, type Origin } from './connection.js'
+import { spanning, systemClock } from './deadline.js'
 import type { Clock, DialSettings, Driver, KeepAlive, ListenerHandle, ListenSettings } from './driver.js'
 import { node } from './drivers/node.js'
-import { AddressError, again, type ErrorFacts, invalidType, OptionError, outOfRange, refuseUnknown, show, SystemFailure, systemFailure } from './errors.js'
+import {
+  AddressError,
+  again,
+  type ErrorFacts,
+  invalidType,
+  OptionError,
+  outOfRange,
+  refuseUnknown,
+  show,
+  SystemFailure,
+  systemFailure,
+} from './errors.js'
 import { Budget, defaultOwner, type EndReport, Owner, setDefaultOwner } from './owner.js'
 import { enforce, type Policy, type PolicyFunction, toPolicy } from './policy.js'
 import { cachingResolver, type Resolver, resolveEndpoint, systemResolver } from './resolve.js'
-import { type Handler, SERVE_OPTIONS, type ServeOptions, Server } from './server.js'
+import { type Handler, SERVER_OPTIONS, type ServeOptions, Server } from './server.js'
 import { type Defaults, LIMITS, type Limits, type Wait } from './stream.js'
 import { secure } from './tls.js'
-import { type ClientTls, type ClientTlsOptions, prepareClient, prepareServer, type ServerTlsOptions } from './tls-options.js'
+import { type ClientTlsOptions, prepareClient, prepareServer, type ServerTlsOptions } from './tls-options.js'
 import { Trace } from './trace.js'
 import { listenUnix } from './unix.js'
 
-/** Options that hold for both ends of a TCP connection. */
-interface TcpOptions {
+/** What `connect` and `listen` share. */
+interface OpenOptions extends Wait {
+  owner?: Owner | undefined
+  /** Default times of the connection, or of those that are accepted. */
+  defaults?: Defaults | undefined
   /** Send small segments at once (TCP_NODELAY). Default true. */
   noDelay?: boolean | undefined
   /** Probe silent peers: times in milliseconds and a count. Default 15 s, 15 s and 9 where the driver can; `false`: never. */
@@ -32,22 +58,20 @@ export interface Dialer {
   connect(to: ParsedEndpoint, wait: Wait): Promise<Connection>
 }
 
-export interface ConnectOptions extends Wait, TcpOptions {
+export interface ConnectOptions extends OpenOptions {
   /** Local address to connect from: `192.0.2.7`, `::1`, or with a port, `tcp://192.0.2.7:5000`. */
   from?: Endpoint | undefined
   /** Use this connection as the transport, or let this dialer make one. */
   via?: Connection | Dialer | undefined
   /** Settings for `tls:` and `tls+unix:`. */
   tls?: ClientTlsOptions | undefined
-  owner?: Owner | undefined
-  defaults?: Defaults | undefined
   /** Only addresses of this family. */
   family?: 4 | 6 | undefined
   /** Milliseconds between attempts at several addresses, at least 10. Default 250. */
   stagger?: number | undefined
 }
 
-export interface ListenOptions extends Wait, TcpOptions {
+export interface ListenOptions extends OpenOptions {
   /** Length of the system's queue of connections nobody has taken. Default 511; the system may cap it. */
   backlog?: number | undefined
   /** Serve IPv6 alone on a wildcard address. Default false. */
@@ -60,9 +84,6 @@ export interface ListenOptions extends Wait, TcpOptions {
   unlinkStale?: boolean | undefined
   /** Settings for `tls:` and `tls+unix:`: at least a certificate and its key. */
   tls?: ServerTlsOptions | undefined
-  owner?: Owner | undefined
-  /** Default times of the accepted connections. */
-  defaults?: Defaults | undefined
 }
 
 export interface NetworkOptions {
@@ -77,11 +98,10 @@ export interface NetworkOptions {
   name?: string | undefined
 }
 
-const TCP_OPTIONS = ['noDelay', 'keepAlive'] as const
-const WAIT_OPTIONS = ['timeout', 'deadline', 'signal'] as const
-const CONNECT_OPTIONS = [...WAIT_OPTIONS, ...TCP_OPTIONS, 'from', 'via', 'tls', 'owner', 'defaults', 'family', 'stagger'] as const
-/** @internal shared with `serve` */
-export const LISTEN_OPTIONS: readonly string[] = [...WAIT_OPTIONS, ...TCP_OPTIONS, 'backlog', 'ipv6Only', 'reusePort', 'mode', 'unlinkStale', 'tls', 'owner', 'defaults']
+const OPEN_OPTIONS = ['timeout', 'deadline', 'signal', 'owner', 'defaults', 'noDelay', 'keepAlive', 'tls'] as const
+const CONNECT_OPTIONS = [...OPEN_OPTIONS, 'from', 'via', 'family', 'stagger'] as const
+const LISTEN_OPTIONS = [...OPEN_OPTIONS, 'backlog', 'ipv6Only', 'reusePort', 'mode', 'unlinkStale'] as const
+const SERVE_OPTIONS = [...LISTEN_OPTIONS, ...SERVER_OPTIONS] as const
 
 const BACKLOG = 511
 
@@ -131,12 +151,15 @@ export class Network extends Owner {
   async connect(to: Endpoint, o: ConnectOptions = {}): Promise<Connection> {
     refuseUnknown(o, CONNECT_OPTIONS, 'connect')
     const endpoint = streamEndpoint(to, 'connect')
-    const facts: ErrorFacts = { op: 'connect', endpoint: formatEndpoint(endpoint) }
+    const text = formatEndpoint(endpoint)
+    const facts: ErrorFacts = { op: 'connect', endpoint: text }
     const defaults = defaultsOf(this.#defaults, o.defaults, 'connect')
     const { clock, limits } = this.shared
-    const left = spanning(o, clock, limits.connect)
-    const tls = isTls(endpoint) ? prepareClient({ handshakeTimeout: limits.handshake, ...o.tls }, { host: hostOf(endpoint), endpoint: formatEndpoint(endpoint) }) : plain(o.tls, facts)
-    if (o.via !== undefined) return this.#connectVia(endpoint, o.via, tls, left, o)
+    const left = spanning({ timeout: o.timeout, deadline: o.deadline, signal: o.signal }, clock, limits.connect)
+    const tls = isTls(endpoint)
+      ? prepareClient({ handshakeTimeout: limits.handshake, ...o.tls }, { host: hostOf(endpoint), endpoint: text })
+      : plain(o.tls, facts)
+    if (o.via !== undefined) return this.#connectVia(endpoint, o.via, left, o, facts)
     const { handle } = await dialEndpoint({
       endpoint,
       driver: this.driver,
@@ -148,13 +171,7 @@ export class Network extends Owner {
       stagger: o.stagger,
       family: o.family,
     })
-    const origin = {
-      owner: o.owner ?? this,
-      role: 'dialled' as const,
-      driver: this.driver.name,
-      endpoint: formatEndpoint(endpoint),
-      defaults,
-    }
+    const origin: Origin = { owner: o.owner ?? this, role: 'dialled', driver: this.driver.name, endpoint: text, defaults }
     if (tls === undefined) return new Connection(handle, origin)
     const secured = await secure(handle, tls, { clock, wait: left(), facts })
     return new Connection(secured.handle, { ...origin, security: secured.info })
@@ -163,17 +180,16 @@ export class Network extends Owner {
   async #connectVia(
     endpoint: ParsedEndpoint,
     via: Connection | Dialer,
-    tls: ClientTls | undefined,
     left: () => Wait,
     o: ConnectOptions,
+    facts: ErrorFacts,
   ): Promise<Connection> {
-    const facts: ErrorFacts = { op: 'connect', endpoint: formatEndpoint(endpoint) }
     const literal = addressOf(endpoint)
     // What the far end of a tunnel resolves is out of reach: the policy sees the endpoint, and the address if it is literal.
     enforce(this.#policy, { direction: 'connect', endpoint, ...(literal && { address: literal }) }, facts)
     if (!(via instanceof Connection) && typeof via?.connect !== 'function') throw invalidType('via', 'a Connection or a Dialer', via)
     const transport = via instanceof Connection ? via : await via.connect(endpoint, left())
-    if (tls === undefined) return transport
+    if (!isTls(endpoint)) return transport
     return transport.startTls({ serverName: hostOf(endpoint), ...o.tls, ...left(), role: 'client' })
   }
 
@@ -188,7 +204,7 @@ export class Network extends Owner {
     const endpoint = streamEndpoint(at, 'listen')
     const facts: ErrorFacts = { op: 'listen', endpoint: formatEndpoint(endpoint), phase: 'listen' }
     const defaults = defaultsOf(this.#defaults, o.defaults, 'listen')
-    const tls = isTls(endpoint) ? listenerTls({ handshakeTimeout: this.limits.handshake, ...o.tls }) : plain(o.tls, facts)
+    const tls = isTls(endpoint) ? prepareServer({ handshakeTimeout: this.limits.handshake, ...o.tls }) : plain(o.tls, facts)
     const handle = await this.#bind(endpoint, o, facts)
     const policy = this.#policy
     return new Listener(handle, {
@@ -197,14 +213,15 @@ export class Network extends Owner {
       endpoint: reachableEndpoint(endpoint, handle.local),
       defaults,
       tls,
-      policy: policy && ((remote: Address) => enforce(policy, { direction: 'accept', endpoint, address: remote }, { ...facts, op: 'accept' })),
+      policy:
+        policy && ((remote: Address) => enforce(policy, { direction: 'accept', endpoint, address: remote }, { ...facts, op: 'accept' })),
     })
   }
 
   async #bind(endpoint: ParsedEndpoint, o: ListenOptions, facts: ErrorFacts): Promise<ListenerHandle> {
     const settings: ListenSettings = {
       ...this.#tcp(o),
-      backlog: wholeOption(o.backlog ?? BACKLOG, 'backlog', 1, 65_535),
+      backlog: wholeNumber('backlog', o.backlog ?? BACKLOG, 1, 65_535),
       ipv6Only: o.ipv6Only ?? false,
       reusePort: o.reusePort ?? false,
     }
@@ -213,7 +230,8 @@ export class Network extends Owner {
     for (const address of addresses) {
       enforce(this.#policy, { direction: 'listen', endpoint, address }, facts)
       try {
-        if (address.family === 'unix') return await listenUnix(this.driver, address, settings, { mode: o.mode, unlinkStale: o.unlinkStale, facts })
+        if (address.family === 'unix')
+          return await listenUnix(this.driver, address, settings, { mode: o.mode, unlinkStale: o.unlinkStale, facts })
         return await this.driver.listen(address, settings)
       } catch (error) {
         refusal ??= error
@@ -239,7 +257,7 @@ export class Network extends Owner {
     return found.slice(0, 1)
   }
 
-  #tcp(o: TcpOptions): Pick<DialSettings, 'noDelay' | 'keepAlive'> {
+  #tcp(o: OpenOptions): Pick<DialSettings, 'noDelay' | 'keepAlive'> {
     const { keepAliveIdle, keepAliveInterval, keepAliveCount } = this.shared.limits
     const asked = typeof o.keepAlive === 'object' ? o.keepAlive : {}
     const keepAlive = { idle: keepAliveIdle, interval: keepAliveInterval, count: keepAliveCount, ...asked }
@@ -276,20 +294,27 @@ function chosenDriver(): Driver {
   throw new SystemFailure('UNSUPPORTED', `FAIRLEAD_DRIVER is ${show(name)}, and this version has the driver "node" alone`)
 }
 
-/** Limits that are counts, of which none would leave a stream that cannot move. */
-const SIZES: ReadonlySet<string> = new Set(['line', 'frame', 'receive', 'total', 'connections', 'handshakes'])
-
 /** Times of the connections, checked, those of `given` before those of the network. */
 function defaultsOf(network: Defaults, given: Defaults | undefined, op: string): Defaults {
   if (given === undefined) return network
   refuseUnknown(given, ['read', 'write', 'idle'], `${op} defaults`)
   for (const [name, value] of Object.entries(given)) {
-    if (value === undefined) continue
-    if (typeof value !== 'number') throw invalidType(`defaults.${name}`, 'a number of milliseconds', value)
-    if (!(value > 0)) throw outOfRange(`defaults.${name}`, 'milliseconds, more than 0', value)
+    if (value !== undefined && milliseconds(`defaults.${name}`, value) === 0) throw outOfRange(`defaults.${name}`, 'more than 0', value)
   }
   return { ...network, ...given }
 }
+
+const TIMES: ReadonlySet<string> = new Set([
+  'connect',
+  'handshake',
+  'lingerTime',
+  'halfClosed',
+  'nameCache',
+  'keepAliveIdle',
+  'keepAliveInterval',
+])
+/** Counts of which none would leave a stream that cannot move. */
+const NEEDED: ReadonlySet<string> = new Set(['line', 'frame', 'receive', 'total', 'connections', 'handshakes'])
 
 function limitsOf(given: Partial<Limits> | undefined): Readonly<Limits> {
   if (given === undefined) return LIMITS
@@ -297,12 +322,9 @@ function limitsOf(given: Partial<Limits> | undefined): Readonly<Limits> {
   const limits = { ...LIMITS }
   for (const [name, value] of Object.entries(given)) {
     if (value === undefined) continue
-    if (typeof value !== 'number') throw invalidType(`limits.${name}`, 'a number', value)
-    const least = SIZES.has(name) ? 1 : 0
-    if (!(value >= least) || (SIZES.has(name) && !Number.isInteger(value) && value !== Number.POSITIVE_INFINITY)) {
-      throw outOfRange(`limits.${name}`, least === 1 ? 'a whole number of at least 1' : 'not negative', value)
-    }
-    limits[name as keyof Limits] = value
+    limits[name as keyof Limits] = TIMES.has(name)
+      ? milliseconds(`limits.${name}`, value)
+      : limit(`limits.${name}`, value, NEEDED.has(name) ? 1 : 0)
   }
   return Object.freeze(limits)
 }
@@ -310,7 +332,9 @@ function limitsOf(given: Partial<Limits> | undefined): Readonly<Limits> {
 function streamEndpoint(endpoint: Endpoint, op: string): ParsedEndpoint {
   const parsed = parsedFor(endpoint, op)
   if (['tcp', 'tls', 'unix', 'tls+unix'].includes(parsed.transport)) return parsed
-  throw new SystemFailure('UNSUPPORTED', `${op} takes tcp:, tls:, unix: and tls+unix: endpoints, got ${show(formatEndpoint(parsed))}`, { op })
+  throw new SystemFailure('UNSUPPORTED', `${op} takes tcp:, tls:, unix: and tls+unix: endpoints, got ${show(formatEndpoint(parsed))}`, {
+    op,
+  })
 }
 
 function parsedFor(endpoint: Endpoint, op: string): ParsedEndpoint {
@@ -321,30 +345,27 @@ function parsedFor(endpoint: Endpoint, op: string): ParsedEndpoint {
   }
 }
 
-function isTls(endpoint: ParsedEndpoint): boolean {
-  return endpoint.transport === 'tls' || endpoint.transport === 'tls+unix'
-}
-
 function hostOf(endpoint: ParsedEndpoint): string | undefined {
   return isUnixEndpoint(endpoint) ? undefined : endpoint.host
-}
-
-function listenerTls(o: ServerTlsOptions): ListenerTls {
-  const tls = prepareServer(o)
-  return { secure: (below, how) => secure(below, tls, how), reload: (changes) => tls.reload(changes) }
 }
 
 /** TLS settings on a plain endpoint are a mistake that would send secrets in the clear. */
 function plain(tls: object | undefined, facts: ErrorFacts): undefined {
   if (tls === undefined) return undefined
-  throw new OptionError('BAD_VALUE', `the option tls needs a tls: or tls+unix: endpoint, got ${show(facts.endpoint)}`, { ...facts, phase: 'option' })
+  throw new OptionError('BAD_VALUE', `the option tls needs a tls: or tls+unix: endpoint, got ${show(facts.endpoint)}`, {
+    ...facts,
+    phase: 'option',
+  })
 }
 
 function fromAddress(from: Endpoint): IpAddress {
   const endpoint = parseEndpoint(typeof from === 'string' ? withPort(from) : from)
   const address = addressOf(endpoint)
   if (address === undefined || address.family === 'unix') {
-    throw new AddressError('BAD_HOST', `from must be a literal IP address, got ${show(formatEndpoint(endpoint))}`, { op: 'connect', phase: 'bind' })
+    throw new AddressError('BAD_HOST', `from must be a literal IP address, got ${show(formatEndpoint(endpoint))}`, {
+      op: 'connect',
+      phase: 'bind',
+    })
   }
   return address
 }
@@ -354,12 +375,6 @@ function withPort(from: string): string {
   if (isIp(from) === 4) return `tcp://${from}:0`
   if (isIp(from) === 6) return `tcp://[${from}]:0`
   return /^tcp:\/\/(?:[^:[\]]+|\[[^\]]+\])$/.test(from) ? `${from}:0` : from
-}
-
-function wholeOption(value: unknown, name: string, least: number, most: number): number {
-  if (typeof value !== 'number' || !Number.isInteger(value)) throw invalidType(name, 'a whole number', value)
-  if (value < least || value > most) throw outOfRange(name, `${least} to ${most}`, value)
-  return value
 }
 
 function isMissingFamily(error: unknown): boolean {

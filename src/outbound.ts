@@ -1,8 +1,9 @@
 /** The write direction of a connection: ordered, bounded, and honest about what was handed over. */
 
+import { copyOf, piecesOf } from './bytes.js'
 import { arm, shouldYield, turn, turned, within } from './deadline.js'
 import type { StreamHandle } from './driver.js'
-import { again, broken, Closed, CODES, invalidType, type SocketError } from './errors.js'
+import { again, broken, Closed, CODES, type SocketError } from './errors.js'
 import type { Side } from './inbound.js'
 import type { Bytes, Wait } from './stream.js'
 
@@ -70,10 +71,6 @@ export class Outbound {
 
   get failure(): SocketError | undefined {
     return this.#error
-  }
-
-  get failed(): boolean {
-    return this.#error !== undefined
   }
 
   /** Refuses everything from now on and wakes what waits; what was accepted stays to be flushed. */
@@ -206,13 +203,11 @@ export class Outbound {
   }
 
   #refused(op: string): SocketError | undefined {
-    const facts = (verb: string) => this.#side.facts(verb)
-    if (this.#refusal !== undefined) return again(this.#refusal, { ...facts(op), bytesWritten: 0 })
-    if (this.#error !== undefined) return again(this.#error, { ...facts(op), bytesWritten: 0 })
-    if (this.#ending !== undefined && op !== 'end' && op !== 'flush') {
-      return new Closed('ENDED', CODES.Closed.ENDED, { ...facts(op), bytesWritten: 0 })
-    }
-    return undefined
+    const facts = () => ({ ...this.#side.facts(op), bytesWritten: 0 })
+    const why = this.#refusal ?? this.#error
+    if (why !== undefined) return again(why, facts())
+    if (this.#ending === undefined || op === 'end' || op === 'flush') return undefined
+    return new Closed('ENDED', CODES.Closed.ENDED, facts())
   }
 
   write(data: Bytes | string | readonly Bytes[], o: Wait | undefined): Promise<void> {
@@ -239,7 +234,7 @@ export class Outbound {
         return this.#accept('write', [taken === 0 ? data : data.subarray(taken)], data.length, taken, undefined)
       } catch (error) {
         this.#break(error, true)
-        return handled(Promise.reject(this.#refused('write')))
+        return rejected(this.#refused('write'))
       }
     }
     return this.#write('write', data, o)
@@ -252,38 +247,37 @@ export class Outbound {
       pieces = piecesOf(data)
       for (const piece of pieces) total += piece.length
     } catch (error) {
-      return handled(Promise.reject(error))
+      return rejected(error)
     }
     const refused = this.#refused(op)
-    if (refused !== undefined) return handled(Promise.reject(refused))
+    if (refused !== undefined) return rejected(refused)
     return this.#accept(op, pieces, total, 0, o)
   }
 
   /** Takes pieces in behind everything accepted before. `already` of `total` bytes were handed over by the caller. */
   #accept(op: 'write' | 'writeSome', pieces: Uint8Array[], total: number, already: number, o: Wait | undefined): Promise<void> {
-    const job = this.#job(op, op === 'write' ? 'write' : 'some', pieces, total, o)
-    job.entry.left = total - already
-    if (job.failed !== undefined) return handled(Promise.reject(job.failed))
-    if (this.#jobs.length === 0 && this.#stash.left === 0 && job.entry.left > 0) {
+    const { job, promise, failed } = this.#job(op, op === 'write' ? 'write' : 'some', pieces, total, o)
+    job.left = total - already
+    if (failed !== undefined) return rejected(failed)
+    if (this.#jobs.length === 0 && this.#stash.left === 0 && job.left > 0) {
       try {
-        this.#hand(job.entry)
+        this.#hand(job)
       } catch (error) {
-        job.entry.disarm?.()
+        job.disarm?.()
         this.#break(error, true)
-        const failure = again(this.#error as SocketError, { ...this.#side.facts(op), bytesWritten: total - job.entry.left })
-        return handled(Promise.reject(failure))
+        return rejected(again(this.#error as SocketError, { ...this.#side.facts(op), bytesWritten: total - job.left }))
       }
     }
-    if (job.entry.left > 0 && this.#jobs.length === 0) this.#stow(job.entry)
-    const accepted = job.entry.left === 0 || (job.entry.kind === 'some' && job.entry.left < total)
+    if (job.left > 0 && this.#jobs.length === 0) this.#stow(job)
+    const accepted = job.left === 0 || (job.kind === 'some' && job.left < total)
     if (accepted && this.#jobs.length === 0) {
-      job.entry.disarm?.()
-      const result = op === 'write' ? undefined : total - job.entry.left
+      job.disarm?.()
+      const result = op === 'write' ? undefined : total - job.left
       return (shouldYield() ? turn().then(() => result) : Promise.resolve(result)) as Promise<void>
     }
-    this.#hold(job.entry.left)
-    this.#enqueue(job.entry)
-    return handled(job.promise)
+    this.#hold(job.left)
+    this.#enqueue(job)
+    return handled(promise)
   }
 
   #enqueue(job: Job): void {
@@ -309,36 +303,39 @@ export class Outbound {
     }
   }
 
+  /** A job with its promise, not in the queue yet; `failed` if its deadline has passed or its arguments are wrong. */
   #job(
     op: string,
     kind: Job['kind'],
     pieces: Uint8Array[],
     total: number,
     o: Wait | undefined,
-  ): { entry: Job; promise: Promise<void>; failed?: unknown } {
+  ): { job: Job; promise: Promise<void>; failed?: unknown } {
     let resolve!: (value: never) => void
     let reject!: (error: unknown) => void
     const promise = new Promise<void>((yes, no) => {
       resolve = yes as (value: never) => void
       reject = no
     })
-    const entry: Job = { op, kind, pieces, left: total, total, resolve, reject, disarm: undefined }
+    const job: Job = { op, kind, pieces, left: total, total, resolve, reject, disarm: undefined }
     const timeout = this.#side.writeTime
     const bounded = timeout === undefined || o?.timeout !== undefined ? o : { ...o, timeout }
-    const facts = () => ({ ...this.#side.facts(op), bytesWritten: entry.total - entry.left })
+    const facts = () => ({ ...this.#side.facts(op), bytesWritten: total - job.left })
     try {
-      entry.disarm = arm(bounded, this.#side.shared.clock, facts, (error) => {
-        const at = this.#jobs.indexOf(entry)
-        if (at === -1) return
-        this.#jobs.splice(at, 1)
-        this.#hold(-entry.left)
-        reject(error)
-        this.#advance()
-      })
+      job.disarm = arm(bounded, this.#side.shared.clock, facts, (error) => this.#withdraw(job, error))
+      return { job, promise }
     } catch (failed) {
-      return { entry, promise, failed }
+      return { job, promise, failed }
     }
-    return { entry, promise }
+  }
+
+  #withdraw(job: Job, error: SocketError): void {
+    const at = this.#jobs.indexOf(job)
+    if (at === -1) return
+    this.#jobs.splice(at, 1)
+    this.#hold(-job.left)
+    job.reject(error)
+    this.#advance()
   }
 
   writeSome(data: Bytes | string | readonly Bytes[], o: Wait | undefined): Promise<number> {
@@ -356,24 +353,24 @@ export class Outbound {
 
   #queue(op: string, kind: 'flush' | 'room', o: Wait | undefined): Promise<void> {
     const refused = this.#refused(op)
-    if (refused !== undefined) return handled(Promise.reject(refused))
-    const job = this.#job(op, kind, [], 0, o)
-    if (job.failed !== undefined) return handled(Promise.reject(job.failed))
-    this.#enqueue(job.entry)
+    if (refused !== undefined) return rejected(refused)
+    const { job, promise, failed } = this.#job(op, kind, [], 0, o)
+    if (failed !== undefined) return rejected(failed)
+    this.#enqueue(job)
     this.#advance()
-    return handled(job.promise)
+    return handled(promise)
   }
 
   /** Everything accepted, then the end. Later calls wait for the same end. */
   end(o: Wait | undefined): Promise<void> {
     const refused = this.#refused('end')
-    if (refused !== undefined) return handled(Promise.reject(refused))
+    if (refused !== undefined) return rejected(refused)
     const facts = () => this.#side.facts('end')
     try {
       // What has passed already must not end anything.
       arm(o, this.#side.shared.clock, facts, ignore)?.()
     } catch (error) {
-      return handled(Promise.reject(error))
+      return rejected(error)
     }
     this.#ending ??= handled(this.finish())
     if (o === undefined) return this.#ending
@@ -383,10 +380,10 @@ export class Outbound {
   /** Flushes everything accepted and hands the end to the system; for `end`, and for `close` after `refuse`. */
   async finish(): Promise<void> {
     if (this.#stash.left > 0 || this.#jobs.length > 0 || this.#handle.unsent > 0) {
-      const job = this.#job('end', 'flush', [], 0, undefined)
-      this.#enqueue(job.entry)
+      const { job, promise } = this.#job('end', 'flush', [], 0, undefined)
+      this.#enqueue(job)
       this.#advance()
-      await job.promise
+      await promise
     }
     if (this.#error !== undefined) throw again(this.#error, this.#side.facts('end'))
     this.#shutting ??= this.#shutdown()
@@ -429,42 +426,12 @@ function consume(pieces: Uint8Array[], count: number): void {
   else if (whole > 0) pieces.splice(0, whole)
 }
 
+function rejected(error: unknown): Promise<never> {
+  return handled(Promise.reject(error))
+}
+
 /** Marks a rejection as seen: the next operation and `closed` repeat it, so nobody need watch this promise. */
 export function handled<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {})
   return promise
-}
-
-/** `data` as views, without copying; strings as UTF-8. Throws a `TypeError` for anything else. */
-export function piecesOf(data: Bytes | string | readonly Bytes[]): Uint8Array[] {
-  if (!Array.isArray(data)) {
-    const view = bytesOf(data as Bytes | string, 'data')
-    return view.length > 0 ? [view] : []
-  }
-  const pieces: Uint8Array[] = []
-  for (const [i, piece] of data.entries()) {
-    const view = bytesOf(piece as Bytes, `data[${i}]`)
-    if (view.length > 0) pieces.push(view)
-  }
-  return pieces
-}
-
-export function bytesOf(data: Bytes | string, name: string): Uint8Array {
-  if (data instanceof Uint8Array) return data
-  if (typeof data === 'string') return Buffer.from(data, 'utf8')
-  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
-  if (data instanceof ArrayBuffer) return new Uint8Array(data)
-  throw invalidType(name, 'a string, an ArrayBuffer, a typed array or a DataView', data)
-}
-
-/** Memory of its own; the `slice` of a `Buffer` would share it. */
-export function copyOf(view: Uint8Array): Uint8Array {
-  const copy = new Uint8Array(view.length)
-  copy.set(view)
-  return copy
-}
-
-/** The same memory with `Buffer`'s methods. */
-export function bufferOf(view: Uint8Array): Buffer {
-  return Buffer.from(view.buffer, view.byteOffset, view.byteLength)
 }

@@ -3,7 +3,7 @@
 import type { Clock } from './driver.js'
 import { Closed, type SocketError } from './errors.js'
 import type { CloseReport, Limits } from './stream.js'
-import type { Trace } from './trace.js'
+import type { Trace, TraceEvent } from './trace.js'
 
 /** What the sockets of one network share. Made by the network, reached through the owner. */
 export interface Shared {
@@ -11,6 +11,13 @@ export interface Shared {
   readonly trace: Trace
   readonly limits: Readonly<Limits>
   readonly budget: Budget
+}
+
+type Untimed<E> = E extends TraceEvent ? Omit<E, 'at'> : never
+
+/** Emits an event of this moment. Where many connections make one each, `trace.wants` is asked first. */
+export function tell({ clock, trace }: Shared, event: Untimed<TraceEvent>): void {
+  if (trace.wants(event.type)) trace.emit({ at: clock.wall(), ...event } as TraceEvent)
 }
 
 /** The bytes a network holds, unsent and unread, against `limits.total`. */

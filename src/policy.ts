@@ -11,9 +11,6 @@ import { resolve as resolvePath } from 'node:path'
 import {
   type Address,
   addressOf,
-  Cidr,
-  type Classification,
-  classify,
   formatAddress,
   formatEndpoint,
   isIp,
@@ -21,8 +18,11 @@ import {
   type ParsedEndpoint,
   parseEndpoint,
   type UnixEndpoint,
+  unmapped,
 } from './address.js'
+import { oneOf } from './arguments.js'
 import { AddressError, Denied, type ErrorFacts, invalidType, outOfRange, refuseUnknown, show, SocketError } from './errors.js'
+import { Cidr, type Classification, classify } from './ranges.js'
 
 export type Direction = 'connect' | 'accept' | 'listen'
 
@@ -93,7 +93,7 @@ export function publicOnly(o: PublicOnlyOptions = {}): PolicyFunction {
     if (!directions.has(direction)) return true
     if (isUnixEndpoint(endpoint) || address?.family === 'unix') return 'a UNIX socket is not public'
     if (address === undefined) return true
-    const real = unmapped(address)
+    const real = unmapped(address.address)
     if (except.some((range) => range.contains(real))) return true
     const found = classify(real)
     if (found.range === 'global' || (nat64 && found.block === '64:ff9b::/96' && found.embedded?.range === 'global')) return true
@@ -182,12 +182,10 @@ export function enforce(policy: PolicyFunction | undefined, request: PolicyReque
 }
 
 const VERBS: { readonly [D in Direction]: string } = { connect: 'connect to', accept: 'accept at', listen: 'listen at' }
+const DIRECTIONS: readonly Direction[] = ['connect', 'accept', 'listen']
 
 function directionsOf(directions: readonly Direction[] = ['connect']): ReadonlySet<Direction> {
-  for (const direction of directions) {
-    if (!Object.hasOwn(VERBS, direction)) throw outOfRange('directions', "'connect', 'accept' or 'listen'", direction)
-  }
-  return new Set(directions)
+  return new Set(directions.map((direction) => oneOf('directions', direction, DIRECTIONS)))
 }
 
 /** What patterns are matched against. */
@@ -223,11 +221,6 @@ function carriedBy(address: string): string[] {
   return all
 }
 
-function unmapped(address: Address & { address: string }): string {
-  const found = classify(address)
-  return found.range === 'v4-mapped' && found.embedded ? found.embedded.address : address.address
-}
-
 interface Pattern {
   readonly text: string
   readonly isRange: boolean
@@ -249,10 +242,8 @@ function rangePattern(range: Cidr): Pattern {
     isRange: true,
     matches: ({ address, carried }, wide) => {
       if (address === undefined) return false
-      if (wide) return carried.some((one) => range.contains(one))
       // A v4-mapped address is an IPv4 address; `::/0` does not allow it.
-      const real = carried[1] !== undefined && classify(address).range === 'v4-mapped' ? carried[1] : address
-      return range.contains(real)
+      return wide ? carried.some((one) => range.contains(one)) : range.contains(unmapped(address))
     },
   }
 }

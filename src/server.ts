@@ -1,12 +1,13 @@
 /** Serving: a handler for each connection, within limits that can be changed while it runs, and an orderly end. */
 
-import { readdirSync, readFileSync } from 'node:fs'
-import type { Listener, Taker } from './accept.js'
-import { type Address, type Endpoint, formatAddress, ipBytes, parseEndpoint } from './address.js'
+import { abortReason, type Listener, type Taker } from './accept.js'
+import { type Address, type Endpoint, ipBytes, isTls } from './address.js'
+import { limit, milliseconds } from './arguments.js'
 import type { Connection } from './connection.js'
-import { Broken, Cancelled, Closed, CODES, Denied, invalidType, outOfRange, refuseUnknown, SocketError } from './errors.js'
+import { Descriptors } from './descriptors.js'
+import { Broken, Cancelled, Closed, CODES, Denied, invalidType, outOfRange, refuseUnknown, type SocketError } from './errors.js'
 import type { ListenOptions, Network } from './network.js'
-import { type EndReport, type Owned, Owner } from './owner.js'
+import { type EndReport, type Owned, Owner, tell } from './owner.js'
 import type { CloseReport } from './stream.js'
 import type { ServerTlsOptions } from './tls-options.js'
 import { nextId, type RefusedEvent } from './trace.js'
@@ -56,11 +57,8 @@ export interface ServeOptions extends ListenOptions {
   alarm?: AlarmOptions | undefined
 }
 
-/** @internal */
-export const SERVE_OPTIONS: readonly string[] = [
-  ...['timeout', 'deadline', 'signal', 'noDelay', 'keepAlive', 'backlog', 'ipv6Only', 'reusePort', 'mode', 'unlinkStale', 'tls', 'owner', 'defaults'],
-  ...['limits', 'lifetime', 'halfClosed', 'firstByte', 'alarm'],
-]
+/** What `serve` takes besides the options of `listen`. @internal */
+export const SERVER_OPTIONS = ['limits', 'lifetime', 'halfClosed', 'firstByte', 'alarm'] as const
 
 export interface DrainReport {
   /** Connections that ended by themselves. */
@@ -137,46 +135,6 @@ class Session implements ServeContext {
   }
 }
 
-/** Limits that act at once when they are set. */
-class LiveLimits implements ServerLimits {
-  readonly #values: ServerLimits
-  readonly #changed: () => void
-
-  constructor(values: ServerLimits, changed: () => void) {
-    this.#values = values
-    this.#changed = changed
-  }
-
-  get connections(): number {
-    return this.#values.connections
-  }
-
-  set connections(value: number) {
-    this.#set('connections', value)
-  }
-
-  get perAddress(): number {
-    return this.#values.perAddress
-  }
-
-  set perAddress(value: number) {
-    this.#set('perAddress', value)
-  }
-
-  get handshakes(): number {
-    return this.#values.handshakes
-  }
-
-  set handshakes(value: number) {
-    this.#set('handshakes', value)
-  }
-
-  #set(name: keyof ServerLimits, value: number): void {
-    this.#values[name] = count(value, `limits.${name}`)
-    this.#changed()
-  }
-}
-
 /**
  * Listeners, their connections and a handler. Made by `serve`. It is an owner: what it accepted ends with it.
  *
@@ -199,8 +157,10 @@ export class Server extends Owner {
   readonly closed: Promise<CloseReport>
   readonly #parent: Owner
   readonly #handler: Handler
-  readonly #options: ServeOptions
   readonly #halfClosed: number
+  readonly #lifetime: number
+  readonly #firstByte: number
+  readonly #alarm: Alarm | undefined
   readonly #listeners: Listener[] = []
   readonly #sessions: Map<number, Session> = new Map()
   readonly #perAddress: Map<string, number> = new Map()
@@ -222,11 +182,8 @@ export class Server extends Owner {
   #stopLook: (() => void) | undefined
   /** Sessions that may be over. */
   readonly #changed: Session[] = []
-  #accepted = 0
-  #peak = 0
+  readonly #counts = { accepted: 0, peak: 0, handlerErrors: 0, exhausted: 0 }
   #refusedByAddress = 0
-  #handlerErrors = 0
-  #exhausted = 0
   #alarmedAt = Number.NEGATIVE_INFINITY
 
   /** @internal */
@@ -234,13 +191,11 @@ export class Server extends Owner {
     super('server', parent.shared)
     this.#parent = parent
     this.#handler = handler
-    this.#options = o
-    this.#halfClosed = duration(o.halfClosed, 'halfClosed') ?? parent.shared.limits.halfClosed
-    duration(o.lifetime, 'lifetime')
-    duration(o.firstByte, 'firstByte')
-    this.limits = new LiveLimits(limitsOf(o.limits, parent), () => {
-      for (const listener of this.#listeners) listener.handshakeCap = this.limits.handshakes
-    })
+    this.#halfClosed = milliseconds('halfClosed', o.halfClosed ?? parent.shared.limits.halfClosed)
+    this.#lifetime = milliseconds('lifetime', o.lifetime ?? Number.POSITIVE_INFINITY)
+    this.#firstByte = milliseconds('firstByte', o.firstByte ?? Number.POSITIVE_INFINITY)
+    this.#alarm = alarmOf(o.alarm)
+    this.limits = liveLimits(limitsOf(o.limits, parent), () => this.#poke())
     this.closed = new Promise((resolve) => {
       this.#settle = resolve
     })
@@ -254,7 +209,6 @@ export class Server extends Owner {
     if (typeof handler !== 'function') throw invalidType('handler', 'a function', handler)
     const all: readonly Endpoint[] = Array.isArray(at) ? at : [at as Endpoint]
     if (all.length === 0) throw outOfRange('at', 'at least one endpoint', 'an empty array')
-    checkAlarm(o.alarm)
     const parent = o.owner ?? network
     const server = new Server(parent, o, handler)
     parent.add(server)
@@ -274,10 +228,7 @@ export class Server extends Owner {
       await server.close()
       throw error
     }
-    for (const listener of server.#listeners) {
-      listener.handshakeCap = server.limits.handshakes
-      listener.attach(server.#taker)
-    }
+    for (const listener of server.#listeners) listener.attach(server.#taker)
     return server
   }
 
@@ -304,15 +255,13 @@ export class Server extends Owner {
     const listeners = this.#listeners.map((listener) => listener.stats)
     const sum = (of: (stats: (typeof listeners)[number]) => number) => listeners.reduce((total, stats) => total + of(stats), 0)
     return {
-      accepted: this.#accepted,
+      ...this.#counts,
       active: this.#sessions.size,
-      peak: this.#peak,
       refused: { perAddress: this.#refusedByAddress, policy: sum((stats) => stats.refused) - this.#refusedByAddress },
       unserved: { count: sum((stats) => stats.unserved.count), estimated: listeners.some((stats) => stats.unserved.estimated) },
       handshaking: sum((stats) => stats.handshaking),
       handshakeFailures: sum((stats) => stats.handshakeFailures),
-      handlerErrors: this.#handlerErrors,
-      exhausted: this.#exhausted + sum((stats) => stats.exhausted),
+      exhausted: this.#counts.exhausted + sum((stats) => stats.exhausted),
     }
   }
 
@@ -343,11 +292,11 @@ export class Server extends Owner {
   // Admission
 
   readonly #taker: Taker = {
+    handshakes: () => this.limits.handshakes,
     wants: () => this.#sessions.size < this.limits.connections && this.#hasDescriptors(),
     admit: (remote) => this.#admit(remote),
     lost: (remote) => this.#countOut(remote),
     take: (connection) => this.#take(connection),
-    failed: () => {},
   }
 
   #admit(remote: Address | undefined): RefusedEvent['reason'] | undefined {
@@ -375,18 +324,19 @@ export class Server extends Owner {
     const used = this.#sessions.size
     if (this.#descriptors.allow(used)) return true
     if (this.#stopLook !== undefined) return false
-    const { clock, trace } = this.shared
-    this.#exhausted++
-    if (trace.wants('refused'))
-      trace.emit({ type: 'refused', at: clock.wall(), id: this.id, reason: 'descriptors', count: 0, estimated: true })
-    const look = () => {
+    this.#counts.exhausted++
+    tell(this.shared, { type: 'refused', id: this.id, reason: 'descriptors', count: 0, estimated: true })
+    this.#lookLater()
+    return false
+  }
+
+  #lookLater(): void {
+    this.#stopLook = this.#after(LOOK_AGAIN, () => {
       this.#stopLook = undefined
       this.#descriptors.measure(this.#sessions.size)
       if (this.#descriptors.allow(this.#sessions.size)) this.#poke()
-      else this.#stopLook = clock.at(clock.now() + LOOK_AGAIN, look)
-    }
-    this.#stopLook = clock.at(clock.now() + LOOK_AGAIN, look)
-    return false
+      else this.#lookLater()
+    })
   }
 
   #poke(): void {
@@ -399,13 +349,13 @@ export class Server extends Owner {
     if (connection.state === 'closed') return this.#countOut(connection.remote)
     const session = new Session(this, connection)
     this.#sessions.set(connection.id, session)
-    this.#accepted++
-    this.#peak = Math.max(this.#peak, this.#sessions.size)
+    this.#counts.accepted++
+    this.#counts.peak = Math.max(this.#counts.peak, this.#sessions.size)
     this.#limitTime(session)
     this.#sweepLater()
     // It begins when accepting is done with its connection.
     queueMicrotask(() => this.#run(session))
-    this.#alarm()
+    this.#sound()
   }
 
   #run(session: Session): void {
@@ -420,7 +370,7 @@ export class Server extends Owner {
     session.done = true
     const { connection } = session
     if (failure !== undefined && !isItsOwnEnd(failure.error, connection)) {
-      this.#handlerErrors++
+      this.#counts.handlerErrors++
       this.#report(connection.id, 'handler', failure.error)
     }
     // What was moved to another owner is no longer ours to end.
@@ -438,8 +388,7 @@ export class Server extends Owner {
   }
 
   #report(id: number, op: string, error: unknown): void {
-    const { clock, trace } = this.shared
-    if (trace.wants('error')) trace.emit({ type: 'error', at: clock.wall(), id, op, error })
+    tell(this.shared, { type: 'error', id, op, error })
   }
 
   /** @internal */
@@ -483,24 +432,29 @@ export class Server extends Owner {
   }
 
   #limitTime(session: Session): void {
-    const { lifetime = Number.POSITIVE_INFINITY, firstByte = Number.POSITIVE_INFINITY } = this.#options
-    if (lifetime === Number.POSITIVE_INFINITY && firstByte === Number.POSITIVE_INFINITY) return
+    this.#abortAfter(session, this.#lifetime, 'LIFETIME', () => true)
+    this.#abortAfter(session, this.#firstByte, 'TOO_SLOW', () => session.connection.stats.bytesRead === 0)
+  }
+
+  #abortAfter(session: Session, time: number, code: 'LIFETIME' | 'TOO_SLOW', due: () => boolean): void {
+    if (time === Number.POSITIVE_INFINITY) return
+    const stop = this.#after(time, () => {
+      const { connection } = session
+      if (due()) connection.abort(new Denied(code, `${CODES.Denied[code]}: ${time} ms`, connection.facts('serve')))
+    })
+    session.stops = [...(session.stops ?? []), stop]
+  }
+
+  /** Calls `fn` in `time` milliseconds, never if that is `Infinity`; returns what cancels it. */
+  #after(time: number, fn: () => void): () => void {
     const { clock } = this.shared
-    const after = (time: number, code: 'LIFETIME' | 'TOO_SLOW', due: () => boolean) => {
-      if (time === Number.POSITIVE_INFINITY) return () => {}
-      return clock.at(clock.now() + time, () => {
-        const { connection } = session
-        if (due()) connection.abort(new Denied(code, `${CODES.Denied[code]}: ${time} ms`, factsOf(connection)))
-      })
-    }
-    session.stops = [after(lifetime, 'LIFETIME', () => true), after(firstByte, 'TOO_SLOW', () => session.connection.stats.bytesRead === 0)]
+    return time === Number.POSITIVE_INFINITY ? () => {} : clock.at(clock.now() + time, fn)
   }
 
   /** One timer looks after the half-closed of all connections, so that those that never are cost nothing. */
   #sweepLater(): void {
     if (this.#halfClosed === Number.POSITIVE_INFINITY || this.#stopSweep !== undefined) return
-    const { clock } = this.shared
-    this.#stopSweep = clock.at(clock.now() + Math.max(1, this.#halfClosed / SWEEPS), () => {
+    this.#stopSweep = this.#after(Math.max(1, this.#halfClosed / SWEEPS), () => {
       this.#stopSweep = undefined
       for (const session of this.#sessions.values()) this.#sweep(session)
       if (this.#sessions.size > 0) this.#sweepLater()
@@ -517,14 +471,16 @@ export class Server extends Owner {
       session.halfSince = now
     }
     if (now - session.halfSince < this.#halfClosed) return
-    connection.abort(new Denied('IDLE', `the connection was half-closed for ${this.#halfClosed} ms without a byte`, factsOf(connection)))
+    connection.abort(
+      new Denied('IDLE', `the connection was half-closed for ${this.#halfClosed} ms without a byte`, connection.facts('serve')),
+    )
   }
 
-  #alarm(): void {
-    const { alarm } = this.#options
+  #sound(): void {
+    const alarm = this.#alarm
     if (alarm === undefined || this.#sessions.size < alarm.threshold) return
     const now = this.shared.clock.now()
-    if (now - this.#alarmedAt < (alarm.cooldown ?? COOLDOWN)) return
+    if (now - this.#alarmedAt < alarm.cooldown) return
     this.#alarmedAt = now
     // Called apart from accepting, which it must not disturb.
     void Promise.resolve(this)
@@ -541,14 +497,13 @@ export class Server extends Owner {
    */
   async drain(o: { within?: number | undefined } = {}): Promise<DrainReport> {
     refuseUnknown(o, ['within'], 'drain')
-    const { clock, limits } = this.shared
-    const within = duration(o.within, 'within') ?? limits.lingerTime
+    const within = milliseconds('within', o.within ?? this.shared.limits.lingerTime)
     const drained = this.#begin()
-    const stop = within === Number.POSITIVE_INFINITY ? undefined : clock.at(clock.now() + within, () => this.#cutOff())
+    const stop = this.#after(within, () => this.#cutOff())
     try {
       return await drained
     } finally {
-      stop?.()
+      stop()
     }
   }
 
@@ -558,8 +513,7 @@ export class Server extends Owner {
    * rejects.
    */
   async close(o: { timeout?: number | undefined } = {}): Promise<CloseReport> {
-    const { clock, limits } = this.shared
-    const timeout = o.timeout ?? limits.lingerTime
+    const timeout = o.timeout ?? this.shared.limits.lingerTime
     this.#abandoned = true
     void this.#begin()
     await this.#told
@@ -567,16 +521,15 @@ export class Server extends Owner {
       void session.connection.close({ timeout })
       this.#settleLater(session)
     }
-    const stop = timeout === Number.POSITIVE_INFINITY ? undefined : clock.at(clock.now() + timeout, () => this.#cutOff())
+    const stop = this.#after(timeout, () => this.#cutOff())
     const report = await this.closed
-    stop?.()
+    stop()
     return report
   }
 
   /** Stops listening and aborts every connection. */
   abort(reason?: unknown): void {
-    this.#abortReason ??=
-      reason instanceof SocketError ? reason : new Closed('ABORTED', CODES.Closed.ABORTED, { op: 'abort', cause: reason })
+    this.#abortReason ??= abortReason(reason, { op: 'abort' })
     void this.#begin()
     this.#cutOff()
   }
@@ -625,8 +578,7 @@ export class Server extends Owner {
   }
 
   #stage(stage: 'listeners-closed' | 'handlers-told' | 'done'): void {
-    const { clock, trace } = this.shared
-    if (trace.wants('drain')) trace.emit({ type: 'drain', at: clock.wall(), id: this.id, stage, connections: this.#sessions.size })
+    tell(this.shared, { type: 'drain', id: this.id, stage, connections: this.#sessions.size })
   }
 
   /** The time is over: aborts what is left, once the handlers have been told. */
@@ -648,50 +600,6 @@ const SWEEPS = 8
 const COOLDOWN = 5_000
 /** Milliseconds until the descriptors of the process are counted again after they ran short. */
 const LOOK_AGAIN = 100
-/** Descriptors left to the rest of the process. */
-const RESERVE = 64
-
-/**
- * How many connections the process has descriptors for. Counting the open ones costs a directory listing, so it is done
- * each time half of what was left is used up: rarely while there are many, at every connection when they run short.
- */
-class Descriptors {
-  readonly #limit: number = descriptorLimit()
-  #ceiling = 0
-  #measureAt = 0
-
-  allow(used: number): boolean {
-    if (this.#limit === Number.POSITIVE_INFINITY) return true
-    if (used >= this.#measureAt) this.measure(used)
-    return used < this.#ceiling
-  }
-
-  measure(used: number): void {
-    const reserve = Math.min(RESERVE, Math.floor(this.#limit / 4))
-    const room = Math.max(0, this.#limit - reserve - openDescriptors())
-    this.#ceiling = Math.max(1, used + room)
-    this.#measureAt = used + Math.max(1, Math.floor(room / 2))
-  }
-}
-
-/** The soft limit of RLIMIT_NOFILE where the system shows it (Linux); else none that is known. */
-function descriptorLimit(): number {
-  try {
-    const soft = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'))?.[1]
-    return soft === undefined ? Number.POSITIVE_INFINITY : Number(soft)
-  } catch {
-    return Number.POSITIVE_INFINITY
-  }
-}
-
-/** Where even listing them needs a descriptor that is not to be had, all are taken. */
-function openDescriptors(): number {
-  try {
-    return readdirSync('/proc/self/fd').length - 1
-  } catch {
-    return Number.POSITIVE_INFINITY
-  }
-}
 
 /** What limits per peer go by; undefined for peers without an address. Who has one IPv6 address has a /64 of them. */
 function peerKey(remote: Address | undefined): string | undefined {
@@ -704,7 +612,7 @@ function peerKey(remote: Address | undefined): string | undefined {
 /** Whether a handler failed because its own connection ended: the close event of the connection tells why. */
 function isItsOwnEnd(error: unknown, connection: Connection): boolean {
   if (!(error instanceof Broken || error instanceof Closed || error instanceof Denied)) return false
-  const { local, remote } = factsOf(connection)
+  const { local, remote } = connection.facts('serve')
   return error.local === local && error.remote === remote
 }
 
@@ -714,45 +622,41 @@ function failed(error: unknown): SocketError {
   return new Broken('HANDLER_FAILED', `${CODES.Broken.HANDLER_FAILED}: ${why}`, { op: 'handler', phase: 'handler', cause: error })
 }
 
-function factsOf(connection: Connection): { local?: string; remote?: string } {
-  const { local, remote } = connection
-  return { ...(local && { local: formatAddress(local) }), ...(remote && { remote: formatAddress(remote) }) }
-}
-
-function isTls(endpoint: Endpoint): boolean {
-  const { transport } = parseEndpoint(endpoint)
-  return transport === 'tls' || transport === 'tls+unix'
-}
-
-const SERVER_LIMITS: readonly (keyof ServerLimits)[] = ['connections', 'perAddress', 'handshakes']
+const SERVER_LIMITS = ['connections', 'perAddress', 'handshakes'] as const
 
 function limitsOf(given: Partial<ServerLimits> | undefined, parent: Owner): ServerLimits {
   const { connections, handshakes } = parent.shared.limits
   const limits: ServerLimits = { connections, perAddress: Number.POSITIVE_INFINITY, handshakes }
-  if (given === undefined) return limits
-  refuseUnknown(given, SERVER_LIMITS, 'limits')
-  for (const name of SERVER_LIMITS) if (given[name] !== undefined) limits[name] = count(given[name], `limits.${name}`)
+  refuseUnknown(given ?? {}, SERVER_LIMITS, 'limits')
+  for (const name of SERVER_LIMITS) if (given?.[name] !== undefined) limits[name] = limit(`limits.${name}`, given[name], 0)
   return limits
 }
 
-function count(value: unknown, name: string): number {
-  if (typeof value !== 'number') throw invalidType(name, 'a whole number or Infinity', value)
-  if (value < 0 || !(Number.isInteger(value) || value === Number.POSITIVE_INFINITY))
-    throw outOfRange(name, 'a whole number, not negative, or Infinity', value)
-  return value
+/** `values` as an object whose fields are checked when they are set, and act at once. */
+function liveLimits(values: ServerLimits, changed: () => void): ServerLimits {
+  const live = { ...values }
+  for (const name of SERVER_LIMITS) {
+    Object.defineProperty(live, name, {
+      get: () => values[name],
+      set: (value: unknown) => {
+        values[name] = limit(`limits.${name}`, value, 0)
+        changed()
+      },
+    })
+  }
+  return Object.seal(live)
 }
 
-function duration(value: unknown, name: string): number | undefined {
-  if (value === undefined) return undefined
-  if (typeof value !== 'number') throw invalidType(name, 'a number of milliseconds', value)
-  if (Number.isNaN(value) || value < 0) throw outOfRange(name, 'milliseconds, not negative', value)
-  return value
-}
+type Alarm = AlarmOptions & { readonly cooldown: number }
 
-function checkAlarm(alarm: AlarmOptions | undefined): void {
-  if (alarm === undefined) return
+function alarmOf(alarm: AlarmOptions | undefined): Alarm | undefined {
+  if (alarm === undefined) return undefined
   refuseUnknown(alarm, ['threshold', 'cooldown', 'call'], 'alarm')
-  count(alarm.threshold, 'alarm.threshold')
-  duration(alarm.cooldown, 'alarm.cooldown')
-  if (typeof alarm.call !== 'function') throw invalidType('alarm.call', 'a function', alarm.call)
+  const { call } = alarm
+  if (typeof call !== 'function') throw invalidType('alarm.call', 'a function', call)
+  return {
+    threshold: limit('alarm.threshold', alarm.threshold, 0),
+    cooldown: milliseconds('alarm.cooldown', alarm.cooldown ?? COOLDOWN),
+    call,
+  }
 }

@@ -5,7 +5,7 @@
 
 import { EventEmitter } from 'node:events'
 import { TLSSocket } from 'node:tls'
-import { Broken, CODES } from './errors.js'
+import { Broken, CODES, systemCode } from './errors.js'
 
 /** A write in progress, as Node's handles know it; called back with a status unless it has no `oncomplete`. */
 export interface WriteRequest {
@@ -120,6 +120,12 @@ export function newRequest(): WriteRequest {
 
 export function truncated(): Broken {
   return new Broken('TLS_TRUNCATED', CODES.Broken.TLS_TRUNCATED, { phase: 'read' })
+}
+
+/** Whether writing failed because the peer's end of the connection is closed. */
+export function isGone(error: unknown): boolean {
+  const code = systemCode(error)
+  return code === 'EPIPE' || code === 'ECONNRESET'
 }
 
 /** At most `PIECE` bytes of the pieces in one, so that small ones share a record. */

@@ -9,7 +9,7 @@ import type { TLSSocket } from 'node:tls'
 import { getSystemErrorName } from 'node:util'
 import type { Address } from './address.js'
 import type { StreamEvents, StreamHandle } from './driver.js'
-import { copyPlain, type Engine, engineOf, gather, newRequest, PIECE, PLAIN_SLAB } from './tls-engine.js'
+import { copyPlain, type Engine, engineOf, gather, isGone, newRequest, PIECE, PLAIN_SLAB } from './tls-engine.js'
 import { lastWord } from './tls-socket.js'
 import { engineFailure } from './verdict.js'
 
@@ -166,7 +166,9 @@ export class NativeTls implements StreamHandle {
 
   shutdown(done: (error?: unknown) => void): void {
     if (this.#failure !== undefined || this.#closed) return done(this.#failure)
-    this.#shutdownDone = done
+    // Behind the peer's close_notify, a close_notify that finds nobody has lost nothing.
+    const complete = this.#writing === 0
+    this.#shutdownDone = (error) => done(complete && this.#ended && isGone(error) ? undefined : error)
     this.#socket.once('finish', () => this.#shutDown(undefined))
     // OpenSSL would end the socket in front of what it has not sent yet.
     if (this.#writing === 0) this.#socket.end()

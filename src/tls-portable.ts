@@ -9,48 +9,65 @@ import type { TLSSocket } from 'node:tls'
 import type { Address } from './address.js'
 import type { StreamEvents, StreamHandle } from './driver.js'
 import { DuplexHandle } from './drivers/duplex.js'
-import { truncated } from './tls-engine.js'
+import { isGone, truncated } from './tls-engine.js'
 import { engineFailure } from './verdict.js'
 
 /** Turns of the loop that a runtime whose TLS works beside the loop gets to make an end of the last bytes. */
 const GRACE = 'Deno' in globalThis ? 200 : 3
 
-/** The bytes below as a stream without an end. */
+/** What a {@link Below} tells. */
+interface BelowEvents {
+  /** Whether bytes are welcome: not every runtime's TLS stops reading while nobody reads from it. */
+  wanted(): boolean
+  /** The bytes below have ended or failed; no more come. */
+  over(): void
+  /** More of what was written has been taken below, or none ever will be. */
+  writable(): void
+}
+
+/** The bytes below as a stream without an end, and without errors: TLS would drop what it has not given out yet. */
 class Below extends Duplex {
   readonly #below: StreamHandle
-  readonly #moved: () => void
+  readonly #told: BelowEvents
   #pieces: Uint8Array[] = []
   #taken: ((error?: Error | null) => void) | undefined
   #hungry = false
   ended = false
   failure: unknown
+  writeFailure: unknown
 
-  constructor(below: StreamHandle, first: Uint8Array | undefined, moved: () => void) {
+  constructor(below: StreamHandle, first: Uint8Array | undefined, told: BelowEvents) {
     super({ allowHalfOpen: true, autoDestroy: false })
     this.#below = below
-    this.#moved = moved
+    this.#told = told
     if (first !== undefined && first.length > 0) this.push(first)
-    below.attach({ readable: () => this.#fill(), writable: () => this.#drain() })
+    below.attach({
+      readable: () => this.fill(),
+      writable: () => {
+        this.#drain()
+        told.writable()
+      },
+    })
   }
 
   override _read(): void {
     this.#hungry = true
-    this.#fill()
+    this.fill()
   }
 
-  #fill(): void {
-    while (this.#hungry && !this.ended && this.failure === undefined && !this.destroyed) {
+  fill(): void {
+    while (this.#hungry && this.#told.wanted() && !this.ended && this.failure === undefined && !this.destroyed) {
       let chunk: Uint8Array | null | undefined
       try {
         chunk = this.#below.read(64 * 1024)
       } catch (error) {
         this.failure = error
-        return this.#moved()
+        return this.#told.over()
       }
       if (chunk === undefined) return
       if (chunk === null) {
         this.ended = true
-        return this.#moved()
+        return this.#told.over()
       }
       this.#hungry = this.push(chunk)
     }
@@ -72,7 +89,7 @@ class Below extends Duplex {
     const done = this.#taken
     if (done === undefined) return
     try {
-      while (this.#pieces.length > 0) {
+      while (this.#pieces.length > 0 && this.writeFailure === undefined) {
         const piece = this.#pieces[0] as Uint8Array
         const count = this.#below.write(piece)
         if (count === 0) return
@@ -80,15 +97,18 @@ class Below extends Duplex {
         else this.#pieces[0] = piece.subarray(count)
       }
     } catch (error) {
-      this.#taken = undefined
-      return done(error as Error)
+      this.writeFailure = error
     }
+    this.#pieces = []
     this.#taken = undefined
     done()
   }
 
   override _final(done: (error?: Error | null) => void): void {
-    this.#below.shutdown((error) => done(error as Error | undefined))
+    this.#below.shutdown((error) => {
+      this.writeFailure ??= error
+      done()
+    })
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
@@ -107,6 +127,8 @@ export class PortableTls implements StreamHandle {
   #events: StreamEvents | undefined
   #handshake: (() => void) | undefined
   #failure: unknown
+  #over = false
+  #looking = false
   #noMore = false
   #destroyed = false
   #shut = false
@@ -120,7 +142,11 @@ export class PortableTls implements StreamHandle {
 
   begin(make: (transport: EventEmitter) => TLSSocket, first: Uint8Array | undefined, progress: () => void): TLSSocket {
     this.#handshake = progress
-    this.#transport = new Below(this.#below, first, () => this.#onBelowOver())
+    this.#transport = new Below(this.#below, first, {
+      wanted: () => this.#upper === undefined || !this.#socket.isPaused(),
+      over: () => this.#onBelowOver(),
+      writable: () => this.#events?.writable(),
+    })
     this.#socket = make(this.#transport)
     const failed = (error: Error) => {
       this.#failure ??= error
@@ -138,7 +164,13 @@ export class PortableTls implements StreamHandle {
 
   established(): void {
     this.#upper = new DuplexHandle(this.#socket)
-    this.#upper.attach({ readable: () => this.#events?.readable(), writable: () => this.#events?.writable() })
+    this.#upper.attach({
+      readable: () => {
+        this.#looking = false
+        this.#events?.readable()
+      },
+      writable: () => this.#events?.writable(),
+    })
     // The verdict is reached within the event that calls this; who waits is told behind it.
     setImmediate(() => this.#handshake?.())
   }
@@ -153,13 +185,24 @@ export class PortableTls implements StreamHandle {
     return this.#noMore ? { error: null } : undefined
   }
 
-  /** The bytes below have ended or failed: what TLS makes of those before is out once the loop has turned. */
   #onBelowOver(): void {
+    this.#over = true
+    this.#look()
+    // Who waits to write may wait for ever.
+    queueMicrotask(() => this.#events?.writable())
+  }
+
+  /** What TLS makes of the last bytes is out once the loop has turned; until somebody reads them, nothing need be known. */
+  #look(): void {
+    if (this.#looking || this.#noMore) return
+    this.#looking = true
     let turns = GRACE
     const look = () => {
-      if (this.#destroyed) return
+      if (this.#destroyed || !this.#looking) return
       const ended = this.#socket.readableEnded || this.#failure !== undefined
-      if (this.#transport.readableLength > 0 || (!ended && this.#upper !== undefined && --turns > 0)) return void setImmediate(look)
+      if (!ended && --turns > 0) return void setImmediate(look)
+      this.#looking = false
+      if (this.#transport.readableLength > 0 && this.#upper !== undefined) return
       this.#noMore = true
       this.#handshake?.()
       this.#events?.readable()
@@ -168,7 +211,7 @@ export class PortableTls implements StreamHandle {
   }
 
   get unsent(): number {
-    return (this.#upper?.unsent ?? 0) + this.#below.unsent
+    return Math.max(this.#upper?.unsent ?? 0, this.#transport.writableLength) + this.#below.unsent
   }
 
   attach(events: StreamEvents): void {
@@ -192,41 +235,51 @@ export class PortableTls implements StreamHandle {
   }
 
   #judged<T>(result: T | undefined): T | null | undefined {
-    if (result === undefined && this.#failure !== undefined) throw engineFailure(this.#failure)
-    if (result !== undefined || !this.#noMore || this.#socket.readableLength > 0) return result
+    if (result !== undefined) return result
+    if (this.#failure !== undefined) throw engineFailure(this.#failure)
+    if (!this.#over) this.#transport.fill()
+    else if (!this.#noMore) this.#look()
+    if (!this.#noMore || this.#socket.readableLength > 0) return undefined
     if (this.#transport.failure !== undefined) throw this.#transport.failure
     if (this.#allowTruncation) return null
     throw truncated()
   }
 
   write(data: Uint8Array): number {
-    this.#checkOpen()
-    return this.#attempt((upper) => upper.write(data))
+    return this.#full() ? 0 : this.#attempt((upper) => upper.write(data))
+  }
+
+  writev(data: readonly Uint8Array[]): number {
+    return this.#full() ? 0 : this.#attempt((upper) => upper.writev(data))
+  }
+
+  /** Not every runtime's TLS waits for what carries it. */
+  #full(): boolean {
+    if (this.#transport.writeFailure !== undefined) throw this.#transport.writeFailure
+    // A runtime that ended this direction by itself would take more and send none of it.
+    if (this.#sentEnd && !this.#shut) throw Object.assign(new Error('the runtime ended the TLS stream'), { code: 'EPIPE' })
+    return this.#transport.writableLength > 0
   }
 
   get #sentEnd(): boolean {
     return this.#socket.writableEnded || this.#transport.writableEnded
   }
 
-  /** A runtime that ended this direction by itself would take more and send none of it. */
-  #checkOpen(): void {
-    if (this.#sentEnd && !this.#shut) throw Object.assign(new Error('the runtime ended the TLS stream'), { code: 'EPIPE' })
-  }
-
-  writev(data: readonly Uint8Array[]): number {
-    this.#checkOpen()
-    return this.#attempt((upper) => upper.writev(data))
-  }
-
   shutdown(done: (error?: unknown) => void): void {
     const upper = this.#upper as DuplexHandle
+    const complete = this.unsent === 0 && this.#transport.writeFailure === undefined
     let over = false
     const finish = (error?: unknown) => {
       if (over) return
       over = true
+      // Behind the peer's close_notify, a close_notify that finds nobody has lost nothing.
+      const settle = () => {
+        const failure = this.#transport.writeFailure ?? error
+        done(complete && this.#socket.readableEnded && isGone(failure) ? undefined : failure)
+      }
       // Not every runtime passes the end of TLS on to what carries it.
-      if (this.#transport.writableEnded || error !== undefined) done(error)
-      else this.#transport.end(() => done())
+      if (error !== undefined) settle()
+      else this.#transport.end(settle)
     }
     this.#socket.once('close', () => finish(this.#failure))
     // Bun answers the peer's close_notify with its own.

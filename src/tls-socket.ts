@@ -12,6 +12,7 @@ import { Socket } from 'node:net'
 import { getSystemErrorName } from 'node:util'
 import type { Address } from './address.js'
 import type { StreamEvents, StreamHandle } from './driver.js'
+import { destroyStream } from './drivers/duplex.js'
 import { newRequest, type WriteRequest } from './tls-engine.js'
 
 /** The part of Node's `TCP` and `Pipe` handles used here. */
@@ -227,8 +228,7 @@ export class SocketHandle implements StreamHandle {
     if (this.#destroyed) return
     this.#destroyed = true
     this.#held = undefined
-    if (reset) resetSocket(this.#socket)
-    else this.#socket.destroy()
+    destroyStream(this.#socket, reset, this.remote)
   }
 
   mayLose(): boolean {
@@ -248,12 +248,6 @@ export class SocketHandle implements StreamHandle {
 function systemError(status: number, call: string): Error {
   const code = getSystemErrorName(status)
   return Object.assign(new Error(`${call} ${code}`), { code, errno: status, syscall: call })
-}
-
-/** A TCP reset; other sockets know none, and Node throws for them. */
-function resetSocket(socket: Socket): void {
-  if (typeof socket.resetAndDestroy === 'function' && socket.remoteAddress !== undefined) socket.resetAndDestroy()
-  else socket.destroy()
 }
 
 const scratch = new Uint8Array(64 * 1024)

@@ -19,6 +19,7 @@ import {
   type Engine,
   engineOf,
   gather,
+  isGone,
   newRequest,
   PIECE,
   type Pipe,
@@ -65,6 +66,8 @@ export class TlsStream implements StreamHandle {
   #request: WriteRequest | undefined
   #busy = false
   #settleSoon = false
+  /** A write was told to wait, for bytes that nobody else will hear of: those of the handshake, or an answer of OpenSSL's. */
+  #blocked = false
   #shutdown: ShutdownRequest | undefined
   #shutdownDone: ((error?: unknown) => void) | undefined
 
@@ -138,8 +141,9 @@ export class TlsStream implements StreamHandle {
   #onWritable(): void {
     if (this.#destroyed) return
     this.#flush()
+    this.#blocked = false
     this.#settle()
-    if (this.#request === undefined) this.#events?.writable()
+    this.#events?.writable()
   }
 
   /** Moves what is below into OpenSSL; false when there is nothing or nothing more. */
@@ -243,9 +247,8 @@ export class TlsStream implements StreamHandle {
 
   write(data: Uint8Array): number {
     this.#checkWritable()
-    if (this.#request !== undefined || this.#outBytes > 0 || this.#destroyed) return 0
     const size = Math.min(data.length, PIECE)
-    if (size === 0) return 0
+    if (size === 0 || this.#full) return 0
     const request = newRequest()
     this.#busy = true
     let status: number
@@ -265,9 +268,14 @@ export class TlsStream implements StreamHandle {
   writev(data: readonly Uint8Array[]): number {
     if (data.length === 1) return this.write(data[0] as Uint8Array)
     this.#checkWritable()
-    if (this.#request !== undefined || this.#outBytes > 0 || this.#destroyed) return 0
+    if (this.#full) return 0
     // Gathered here, so that small pieces share a record.
     return this.write(gather(data))
+  }
+
+  get #full(): boolean {
+    this.#blocked = this.#request !== undefined || this.#outBytes > 0 || this.#destroyed
+    return this.#blocked
   }
 
   #checkWritable(): void {
@@ -347,14 +355,25 @@ export class TlsStream implements StreamHandle {
       this.#pipe.finishWrite(request, this.#writeError === undefined ? 0 : EPIPE)
     }
     this.#busy = false
-    if (this.#shutdown !== undefined && this.#request === undefined) this.#endBelow(this.#shutdown)
+    if (this.#request !== undefined) return
+    if (this.#blocked && this.#outBytes === 0) this.#unblock()
+    if (this.#shutdown !== undefined) this.#endBelow(this.#shutdown)
+  }
+
+  #unblock(): void {
+    this.#blocked = false
+    queueMicrotask(() => {
+      if (!this.#destroyed) this.#events?.writable()
+    })
   }
 
   /** Sends close_notify behind everything taken, then ends below. */
   shutdown(done: (error?: unknown) => void): void {
     if (this.#writeError !== undefined || this.#failure !== undefined || this.#socket.destroyed)
       return done(this.#writeError ?? this.#failure)
-    this.#shutdownDone = done
+    // Behind the peer's close_notify, a close_notify that finds nobody has lost nothing.
+    const complete = this.unsent === 0
+    this.#shutdownDone = (error) => done(complete && this.#ended && isGone(error) ? undefined : error)
     this.#socket.end()
   }
 

@@ -15,19 +15,9 @@
 import { type BigIntStats, linkSync, lstatSync, renameSync, unlinkSync } from 'node:fs'
 import { chmod, link, lstat, mkdtemp, rmdir, unlink } from 'node:fs/promises'
 import type { UnixAddress } from './address.js'
+import { wholeNumber } from './arguments.js'
 import type { Driver, ListenerHandle, ListenSettings } from './driver.js'
-import {
-  AddressError,
-  CODES,
-  type CodeOf,
-  type ErrorFacts,
-  invalidType,
-  OptionError,
-  outOfRange,
-  show,
-  systemCode,
-  SystemFailure,
-} from './errors.js'
+import { AddressError, type CodeOf, type ErrorFacts, OptionError, show, systemCode, systemFailure, SystemFailure } from './errors.js'
 
 /** `sun_path` has 108 bytes, the last of which is a NUL. */
 const LONGEST_PATH = 107
@@ -85,7 +75,7 @@ class Place {
     this.#at = at
     this.#settings = settings
     this.#facts = { op: 'listen', phase: 'listen', ...o.facts }
-    this.#mode = modeOf(o.mode)
+    this.#mode = wholeNumber('mode', o.mode ?? MODE, 0, 0o777)
     this.#unlinkStale = o.unlinkStale ?? true
     checkPath(at, this.#facts)
     if (at.abstract && o.mode !== undefined) {
@@ -198,9 +188,8 @@ class Place {
 
   #failure(error: unknown): Error {
     if (error instanceof SystemFailure) return error
-    const code = systemCode(error) ?? 'UNKNOWN'
-    const text = (CODES.SystemFailure as Record<string, string>)[code] ?? (error as Error).message
-    return this.#error(code as CodeOf<'SystemFailure'>, `cannot listen at ${show(this.#at.path)}: ${text}`, error)
+    const { code, message } = systemFailure(error)
+    return this.#error(code as CodeOf<'SystemFailure'>, `cannot listen at ${show(this.#at.path)}: ${message}`, error)
   }
 
   #error(code: CodeOf<'SystemFailure'>, message: string, cause?: unknown): SystemFailure {
@@ -270,13 +259,6 @@ class OwnPath implements ListenerHandle {
     this.#inner.close(done)
     if (moved) attempt(() => renameSync(aside, path))
   }
-}
-
-function modeOf(mode: number | undefined): number {
-  if (mode === undefined) return MODE
-  if (typeof mode !== 'number' || !Number.isInteger(mode)) throw invalidType('mode', 'a whole number such as 0o660', mode)
-  if (mode < 0 || mode > 0o777) throw outOfRange('mode', '0 to 0o777', mode)
-  return mode
 }
 
 function checkPath(at: UnixAddress, facts: ErrorFacts): void {

@@ -5,8 +5,6 @@ import {
   type Address,
   addressOf,
   canonicalIp,
-  Cidr,
-  classify,
   type Endpoint,
   type EndpointObject,
   endpointOf,
@@ -15,13 +13,13 @@ import {
   ipAddress,
   ipBytes,
   ipText,
-  isGlobal,
   isIp,
   type ParsedEndpoint,
   parseEndpoint,
   sameAddress,
 } from '#src/address.js'
 import { AddressError, OptionError } from '#src/errors.js'
+import { Cidr, classify, isGlobal } from '#src/ranges.js'
 
 /** endpoint, its normal form, its one text (absent: as given). */
 const GOOD: readonly (readonly [Endpoint, ParsedEndpoint, string?])[] = [

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { VirtualClock } from '#src/testing/clock.js'
-import { type Address, Cidr, formatAddress, type IpEndpoint, ipAddress, parseEndpoint } from '#src/address.js'
+import { type Address, formatAddress, type IpEndpoint, ipAddress, parseEndpoint } from '#src/address.js'
 import { dialEndpoint, type Dialled } from '#src/connect.js'
 import type { StreamHandle } from '#src/driver.js'
 import { AddressError, Denied, type SocketError } from '#src/errors.js'
 import { allOf, enforce, type Policy, type PolicyFunction, policyFrom, type PolicyRequest, publicOnly, toPolicy } from '#src/policy.js'
+import { Cidr } from '#src/ranges.js'
 import { cachingResolver, type ResolvedAddress, resolveEndpoint, type Resolver, systemResolver } from '#src/resolve.js'
 
 /** Answers look-ups from a list, in turn; counts them. */

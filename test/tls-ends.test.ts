@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { CARRIERS, pair, type Peer, VERSIONS } from './tls-peers.js'
+import { CARRIERS, HOST, pair, Peer, VERSIONS, world } from './tls-peers.js'
+import { systemClock } from '#src/deadline.js'
 import type { StreamHandle } from '#src/driver.js'
 import { memoryPair } from '#src/drivers/memory.js'
+import { prepareClient, prepareServer } from '#src/tls-options.js'
+import { secure } from '#src/tls.js'
 
 const matrix = VERSIONS.flatMap((version) =>
   CARRIERS.map((portable) => ({ version, portable, name: `${version}${portable ? ', portable' : ''}` })),
@@ -108,6 +111,77 @@ for (const { version, portable, name } of matrix) {
       receiver.destroy()
     })
   }
+
+  test(`a close_notify that finds the peer gone, behind the peer's own, costs nothing (${name}; T17)`, async () => {
+    const { client, server, below } = await pair({ version, portable })
+    await client.write('question')
+    assert.equal(Buffer.from((await server.read()) as Uint8Array).toString(), 'question')
+    await server.end()
+    assert.equal(await client.read(), null)
+    below[1].destroy(true)
+    await client.end()
+    client.destroy()
+    server.destroy()
+  })
+
+  test(`a close_notify that finds the peer gone without its own is a failure (${name})`, async () => {
+    const { client, server, below } = await pair({ version, portable })
+    await client.write('question')
+    assert.equal(Buffer.from((await server.read()) as Uint8Array).toString(), 'question')
+    below[1].destroy(true)
+    await assert.rejects(client.end())
+    client.destroy()
+    server.destroy()
+  })
+
+  test(`bytes written at the first moment, before the other side has finished, arrive (${name})`, async () => {
+    for (const capacity of [64, 700, 65_536]) {
+      const { authority, server: identity } = await world()
+      const how = { clock: systemClock, portable }
+      const bounds = { minVersion: version, maxVersion: version }
+      const [a, b] = memoryPair({ capacity })
+      const early = async (securing: ReturnType<typeof secure>) => {
+        const peer = new Peer((await securing).handle)
+        const writing = peer.write('early')
+        assert.equal(Buffer.from((await peer.read()) as Uint8Array).toString(), 'early')
+        await writing
+        return peer
+      }
+      const [client, server] = await Promise.all([
+        early(secure(a, prepareClient({ ca: authority.cert, serverName: HOST, sessions: false, ...bounds }), how)),
+        early(secure(b, prepareServer({ cert: identity.cert, key: identity.key, ...bounds }), how)),
+      ])
+      client.destroy()
+      server.destroy()
+    }
+  })
+
+  test(`a writer that waits is woken when the peer goes away, read or unread (${name}; T27, T28)`, async () => {
+    for (const unread of [false, true]) {
+      const { client, server, below } = await pair({ version, portable, below: memoryPair({ capacity: 10_000 }) })
+      if (unread) await server.write('unread')
+      const writing = client.write(Buffer.alloc(1 << 20))
+      await new Promise((resolve) => setImmediate(resolve))
+      below[1].destroy(true)
+      await assert.rejects(writing)
+      client.destroy()
+      server.destroy()
+    }
+  })
+
+  test(`a peer that does not read bounds what is taken (${name}; N28)`, async () => {
+    const { client, server } = await pair({ version, portable, below: memoryPair({ capacity: 10_000 }) })
+    const piece = Buffer.alloc(10_000)
+    let taken = 0
+    for (let turns = 0; turns < 50; turns++) {
+      for (let count = client.handle.write(piece); count > 0; count = client.handle.write(piece)) taken += count
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    assert.ok(taken < 500_000, String(taken))
+    assert.ok(client.handle.unsent > 0)
+    client.destroy()
+    server.destroy()
+  })
 
   test(`4 MiB each way at once arrive whole (${name}; T32)`, async () => {
     const { client, server } = await pair({ version, portable, below: memoryPair({ capacity: 10_000 }) })

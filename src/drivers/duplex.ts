@@ -62,7 +62,7 @@ let slabTo = 0
 const NOTHING: Buffer = Buffer.alloc(0)
 
 /** What a `net.Socket` offers beyond a `Duplex`. */
-interface SocketLike {
+export interface SocketLike {
   resetAndDestroy?(): unknown
   ref?(): unknown
   unref?(): unknown
@@ -322,10 +322,7 @@ export class DuplexHandle implements StreamHandle {
     const stream = this.#stream
     // A handle nobody attached to has no listener, and an error without one ends the process.
     if (this.#events === undefined) stream.on('error', () => {})
-    // Only TCP can be reset; and where an end is under way libuv refuses to reset (EINVAL), and Node then never closes.
-    const ending = stream.writableEnded && !stream.writableFinished && stream.writableLength === 0
-    if (reset && !ending && this.remote?.family !== 'unix' && typeof stream.resetAndDestroy === 'function') stream.resetAndDestroy()
-    else stream.destroy()
+    destroyStream(stream, reset, this.remote)
   }
 
   mayLose(): boolean {
@@ -361,6 +358,14 @@ function cut(limit: number): Uint8Array {
 /** The same as memory of its own; made from a view, as V8 then neither clears it first nor, if it is small, allocates outside its heap. */
 function copyOut(limit: number): Uint8Array {
   return new Uint8Array(cut(limit))
+}
+
+/** Destroys a stream, with a reset where one is asked for and can be had. */
+export function destroyStream(stream: Duplex & SocketLike, reset: boolean, remote: Address | undefined): void {
+  // Only TCP can be reset; and where an end is under way libuv refuses to reset (EINVAL), and Node then never closes.
+  const ending = stream.writableEnded && !stream.writableFinished && stream.writableLength === 0
+  if (reset && !ending && remote?.family !== 'unix' && typeof stream.resetAndDestroy === 'function') stream.resetAndDestroy()
+  else stream.destroy()
 }
 
 /** A chunk as memory of its own: runtimes that cut chunks from a shared slab are copied from. */

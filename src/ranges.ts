@@ -1,0 +1,212 @@
+/** Ranges of IP addresses, and what the special ones are for. */
+
+import { type Address, formatAddress, ipBytes, ipText, isMapped, wordAt } from './address.js'
+import { AddressError, invalidType, show } from './errors.js'
+
+/**
+ * A range of addresses, `10.0.0.0/8` or `fd00::/8`; a bare address is a range of one. A v4-mapped IPv6 address lies in a
+ * range if either of its readings does.
+ *
+ * ```ts
+ * Cidr.parse('10.0.0.0/8').contains('::ffff:10.1.2.3') // true
+ * ```
+ */
+export class Cidr {
+  readonly #bytes: Uint8Array
+  /** Leading bits that count. */
+  readonly prefix: number
+  readonly family: 'ipv4' | 'ipv6'
+
+  private constructor(bytes: Uint8Array, prefix: number) {
+    this.#bytes = bytes
+    this.prefix = prefix
+    this.family = bytes.length === 4 ? 'ipv4' : 'ipv6'
+  }
+
+  /** @throws AddressError/BAD_CIDR, also where bits behind the prefix are set */
+  static parse(text: string): Cidr {
+    if (typeof text !== 'string') throw invalidType('range', 'a string', text)
+    const [, literal = '', digits] = /^([^/]*)(?:\/(0|[1-9]\d{0,2}))?$/.exec(text) ?? []
+    const bytes = ipBytes(literal)
+    const bits = bytes ? bytes.length * 8 : 0
+    const prefix = digits === undefined ? bits : Number(digits)
+    if (bytes === undefined || prefix > bits) throw badRange(text, 'an address and a prefix length, 10.0.0.0/8 or fd00::/8')
+    const network = bytes.map((byte, i) => byte & maskAt(prefix, i))
+    if (network.some((byte, i) => byte !== bytes[i])) throw badRange(text, `${ipText(network)}/${prefix}, without bits behind the prefix`)
+    return new Cidr(network, prefix)
+  }
+
+  /** Whether `address` lies in the range. UNIX sockets do not; nor does anything that is not an IP address. */
+  contains(address: string | Address): boolean {
+    const bytes = bytesOf(address)
+    return bytes !== undefined && (this.#covers(bytes) || (isMapped(bytes) && this.#covers(bytes.subarray(12))))
+  }
+
+  #covers(bytes: Uint8Array): boolean {
+    return bytes.length === this.#bytes.length && this.#bytes.every((byte, i) => byte === ((bytes[i] as number) & maskAt(this.prefix, i)))
+  }
+
+  toString(): string {
+    return `${ipText(this.#bytes)}/${this.prefix}`
+  }
+}
+
+function badRange(text: string, expected: string): AddressError {
+  return new AddressError('BAD_CIDR', `bad range ${show(text)}: expected ${expected}`, { phase: 'parse' })
+}
+
+/** The mask of byte `i` under a prefix. */
+function maskAt(prefix: number, i: number): number {
+  const bits = Math.min(8, Math.max(0, prefix - 8 * i))
+  return (0xff00 >> bits) & 0xff
+}
+
+function bytesOf(address: string | Address): Uint8Array | undefined {
+  const text = typeof address === 'string' ? address : address.family === 'unix' ? '' : address.address
+  return ipBytes(text.replace(/%.*$/s, ''))
+}
+
+/** What an address is for. `global` is the rest: what a public host may have. */
+export type AddressRange =
+  | 'global'
+  | 'unspecified'
+  | 'this-network'
+  | 'loopback'
+  | 'private'
+  | 'cgnat'
+  | 'link-local'
+  | 'unique-local'
+  | 'site-local'
+  | 'multicast'
+  | 'broadcast'
+  | 'documentation'
+  | 'benchmarking'
+  | 'reserved'
+  | 'discard'
+  | 'v4-mapped'
+  | 'v4-compatible'
+  | 'v4-translated'
+  | 'nat64'
+  | '6to4'
+  | '6to4-relay'
+  | 'teredo'
+  | 'isatap'
+  | 'orchid'
+  | 'srv6'
+
+export interface Classification {
+  readonly range: AddressRange
+  /** The block of the registry it lies in; absent for `global`. */
+  readonly block?: string
+  /** The IPv4 address it carries or is translated to. */
+  readonly embedded?: { readonly address: string } & Classification
+}
+
+/**
+ * The special-purpose registries of IANA (RFC 6890 and its updates), longest prefix first where blocks nest. Some
+ * corners of 192.0.0.0/24 and 2001::/23 are globally reachable anycast services; nobody dials them by accident.
+ */
+const BLOCKS: readonly { readonly cidr: Cidr; readonly range: AddressRange; readonly embeds?: (bytes: Uint8Array) => Uint8Array }[] = (
+  [
+    ['0.0.0.0/32', 'unspecified'],
+    ['0.0.0.0/8', 'this-network'],
+    ['10.0.0.0/8', 'private'],
+    ['100.64.0.0/10', 'cgnat'],
+    ['127.0.0.0/8', 'loopback'],
+    ['169.254.0.0/16', 'link-local'],
+    ['172.16.0.0/12', 'private'],
+    ['192.0.0.0/24', 'reserved'],
+    ['192.0.2.0/24', 'documentation'],
+    ['192.88.99.0/24', '6to4-relay'],
+    ['192.168.0.0/16', 'private'],
+    ['198.18.0.0/15', 'benchmarking'],
+    ['198.51.100.0/24', 'documentation'],
+    ['203.0.113.0/24', 'documentation'],
+    ['224.0.0.0/4', 'multicast'],
+    ['255.255.255.255/32', 'broadcast'],
+    ['240.0.0.0/4', 'reserved'],
+    ['::/128', 'unspecified'],
+    ['::1/128', 'loopback'],
+    ['::ffff:0.0.0.0/96', 'v4-mapped', at(12)],
+    ['::ffff:0:0:0/96', 'v4-translated', at(12)],
+    ['::/96', 'v4-compatible', at(12)],
+    ['64:ff9b::/96', 'nat64', at(12)],
+    ['64:ff9b:1::/48', 'nat64', localNat64],
+    ['100::/64', 'discard'],
+    ['100:0:0:1::/64', 'reserved'],
+    ['2001::/32', 'teredo', (bytes) => bytes.slice(12).map((byte) => ~byte)],
+    ['2001:2::/48', 'benchmarking'],
+    ['2001:10::/28', 'orchid'],
+    ['2001:20::/28', 'orchid'],
+    ['2001::/23', 'reserved'],
+    ['2001:db8::/32', 'documentation'],
+    ['2002::/16', '6to4', at(2)],
+    ['3fff::/20', 'documentation'],
+    ['5f00::/16', 'srv6'],
+    ['fc00::/7', 'unique-local'],
+    ['fe80::/10', 'link-local'],
+    ['fec0::/10', 'site-local'],
+    ['ff00::/8', 'multicast'],
+  ] as const satisfies readonly (readonly [string, AddressRange, ((bytes: Uint8Array) => Uint8Array)?])[]
+).map(([block, range, embeds]) => ({ cidr: Cidr.parse(block), range, ...(embeds && { embeds }) }))
+
+const GLOBAL_V6 = Cidr.parse('2000::/3')
+
+function at(offset: number): (bytes: Uint8Array) => Uint8Array {
+  return (bytes) => bytes.slice(offset, offset + 4)
+}
+
+/** RFC 6052 with a 48-bit prefix skips bits 64 to 71; a /96 below the local-use prefix does not. The one with zeros behind it is meant. */
+function localNat64(bytes: Uint8Array): Uint8Array {
+  const short = Uint8Array.of(bytes[6] as number, bytes[7] as number, bytes[9] as number, bytes[10] as number)
+  return short.some((byte) => byte !== 0) && bytes.subarray(11).every((byte) => byte === 0) ? short : bytes.slice(12)
+}
+
+/**
+ * What an IP address is for, with the IPv4 address that it embeds examined too.
+ *
+ * ```ts
+ * classify('64:ff9b::7f00:1') // { range: 'nat64', block: '64:ff9b::/96', embedded: { address: '127.0.0.1', range: 'loopback', … } }
+ * ```
+ *
+ * @throws AddressError if `address` is not an IP address
+ */
+export function classify(address: string | Address): Classification {
+  const bytes = bytesOf(address)
+  if (bytes === undefined)
+    throw new AddressError(
+      'BAD_HOST',
+      `cannot classify ${show(typeof address === 'string' ? address : formatAddress(address))}: expected an IP address`,
+      { phase: 'parse' },
+    )
+  return classifyBytes(bytes)
+}
+
+function classifyBytes(bytes: Uint8Array): Classification {
+  // A mapped address is asked for in its IPv6 reading here: its IPv4 reading is the embedded one.
+  const text = ipText(bytes)
+  const family = bytes.length === 4 ? 'ipv4' : 'ipv6'
+  const block = BLOCKS.find(({ cidr }) => cidr.family === family && cidr.contains(text))
+  if (block) {
+    const embedded = block.embeds?.(bytes)
+    return {
+      range: block.range,
+      block: block.cidr.toString(),
+      ...(embedded && { embedded: { address: ipText(embedded), ...classifyBytes(embedded) } }),
+    }
+  }
+  if (family === 'ipv4') return { range: 'global' }
+  if (!GLOBAL_V6.contains(text)) return { range: 'reserved', block: '::/0' }
+  // ISATAP (RFC 5214) puts an IPv4 address behind 0000:5efe or 0200:5efe in any prefix.
+  if ((wordAt(bytes, 4) & 0xfdff) === 0 && wordAt(bytes, 5) === 0x5efe) {
+    const embedded = bytes.slice(12)
+    return { range: 'isatap', embedded: { address: ipText(embedded), ...classifyBytes(embedded) } }
+  }
+  return { range: 'global' }
+}
+
+/** Whether an address may belong to a host on the public Internet. A v4-mapped address is judged as the IPv4 address it is. */
+export function isGlobal(address: string | Address): boolean {
+  const { range, embedded } = classify(address)
+  return range === 'global' || (range === 'v4-mapped' && embedded?.range === 'global')
+}
