@@ -6,7 +6,7 @@
  */
 
 import { setMaxListeners } from 'node:events'
-import { type Address, endpointOf, formatAddress, formatEndpoint, isUnixEndpoint, type ParsedEndpoint } from './address.js'
+import { type Address, formatAddress } from './address.js'
 import { Connection, type Origin } from './connection.js'
 import { arm, shouldYield, turn } from './deadline.js'
 import type { ListenerHandle, StreamHandle } from './driver.js'
@@ -542,18 +542,4 @@ export class Listener {
 /** What everything that waits is told after an `abort`. */
 export function abortReason(reason: unknown, facts: ErrorFacts): SocketError {
   return reason instanceof SocketError ? reason : new Closed('ABORTED', CODES.Closed.ABORTED, { ...facts, cause: reason })
-}
-
-/**
- * What `connect` on this machine reaches a listener by: the endpoint asked for with the real port, the loopback address
- * for all interfaces, and the name it was asked by, since a certificate names that.
- */
-export function reachableEndpoint(asked: ParsedEndpoint, local: Address): string {
-  if (local.family === 'unix') return formatEndpoint(endpointOf(local, asked.transport))
-  const host = isUnixEndpoint(asked) ? undefined : asked.host
-  if (host !== undefined && host !== '0.0.0.0' && host !== '::') {
-    return formatEndpoint({ ...(asked as { transport: 'tcp' }), host, port: local.port })
-  }
-  const loopback = local.family === 'ipv4' || host === undefined ? '127.0.0.1' : '::1'
-  return formatEndpoint({ transport: asked.transport, host: loopback, port: local.port })
 }

@@ -325,6 +325,20 @@ export function endpointOf(address: Address, transport?: Transport): ParsedEndpo
   return parseEndpoint({ transport: transport ?? 'tcp', host: address.address, port: address.port, scope: address.scope })
 }
 
+/**
+ * What `connect` on this machine reaches a listener by: the endpoint asked for with the real port, the loopback address
+ * for all interfaces, and the name it was asked by, since a certificate names that.
+ */
+export function reachableEndpoint(asked: ParsedEndpoint, local: Address): string {
+  if (local.family === 'unix') return formatEndpoint(endpointOf(local, asked.transport))
+  const host = isUnixEndpoint(asked) ? undefined : asked.host
+  if (host !== undefined && host !== '0.0.0.0' && host !== '::') {
+    return formatEndpoint({ ...(asked as { transport: 'tcp' }), host, port: local.port })
+  }
+  const loopback = local.family === 'ipv4' || host === undefined ? '127.0.0.1' : '::1'
+  return formatEndpoint({ transport: asked.transport, host: loopback, port: local.port })
+}
+
 /** The address an endpoint names by itself; undefined when it holds a name to look up, or no host. */
 export function addressOf(endpoint: ParsedEndpoint): Address | undefined {
   if (isUnixEndpoint(endpoint)) return { family: 'unix', path: endpoint.path, abstract: endpoint.abstract }

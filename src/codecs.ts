@@ -45,7 +45,7 @@ export interface MaxOptions {
 }
 
 /** No framing: every chunk is a message, as it came; how a stream is cut into chunks is up to the network. */
-export function raw(): Codec<Uint8Array, Bytes | string> {
+function raw(): Codec<Uint8Array, Bytes | string> {
   return defineCodec<Uint8Array, Bytes | string>({
     name: 'raw',
     cut: (input) => input.take(input.length),
@@ -66,7 +66,7 @@ export interface LengthOptions extends MaxOptions {
  * Each message behind its length, an unsigned number. `max` is 16 MiB unless said otherwise, 2^31 - 1 at most, and checked on
  * the header, before memory is reserved.
  */
-export function lengthPrefixed(o: LengthOptions = {}): Codec<Uint8Array, Bytes | string> {
+function lengthPrefixed(o: LengthOptions = {}): Codec<Uint8Array, Bytes | string> {
   const header = oneOf('bytes', o.bytes ?? 4, [1, 2, 4, 8])
   const endian = oneOf('endian', o.endian ?? 'big', ['big', 'little'])
   const little = endian === 'little'
@@ -103,7 +103,7 @@ const LONGEST_VARINT = 10
  * Each message behind its length in seven-bit groups, the lowest first (unsigned LEB128, as Protocol Buffers delimit messages).
  * `max` is 16 MiB unless said otherwise and checked as soon as the length exceeds it; a length of more than 10 bytes is `BAD_FRAME`.
  */
-export function varint(o: MaxOptions = {}): Codec<Uint8Array, Bytes | string> {
+function varint(o: MaxOptions = {}): Codec<Uint8Array, Bytes | string> {
   const max = maxOf(o, LIMITS.frame)
   return defineCodec<Uint8Array, Bytes | string>({
     name: 'varint',
@@ -141,7 +141,7 @@ function withLength(input: FrameInput, header: number, length: number): Uint8Arr
 }
 
 /** Messages of one size. */
-export function fixed(size: number): Codec<Uint8Array, Bytes | string> {
+function fixed(size: number): Codec<Uint8Array, Bytes | string> {
   limit('size', size, 1, LONGEST_FRAME)
   return defineCodec<Uint8Array, Bytes | string>({
     name: `fixed(${size})`,
@@ -177,9 +177,9 @@ export interface LinesOptions extends MaxOptions {
  * With `'crlf'` a line feed alone does not end a line, and is accepted in one, but refused when sending: a peer that is less
  * strict would read it as the beginning of another line.
  */
-export function lines(o: LinesOptions & { encoding: 'bytes' }): Codec<Uint8Array, Bytes | string>
-export function lines(o?: LinesOptions & { encoding?: 'utf8' | 'latin1' | undefined }): Codec<string>
-export function lines(o: LinesOptions = {}): Codec<string> | Codec<Uint8Array, Bytes | string> {
+function lines(o: LinesOptions & { encoding: 'bytes' }): Codec<Uint8Array, Bytes | string>
+function lines(o?: LinesOptions & { encoding?: 'utf8' | 'latin1' | undefined }): Codec<string>
+function lines(o: LinesOptions = {}): Codec<string> | Codec<Uint8Array, Bytes | string> {
   const ending = oneOf('ending', o.ending ?? 'either', ['lf', 'crlf', 'either'])
   const encoding = oneOf('encoding', o.encoding ?? 'utf8', ['utf8', 'latin1', 'bytes'])
   const shape: LineShape = { name: `lines(${ending})`, max: maxOf(o, LIMITS.line), ending, lastUnterminated: o.lastUnterminated === true }
@@ -300,7 +300,7 @@ function lineEnd(input: FrameInput, max: number, ending: LineEnding): number {
  *
  * @param delimiter at least one byte; a string stands for its UTF-8
  */
-export function delimited(delimiter: Bytes | string, o: MaxOptions = {}): Codec<Uint8Array, Bytes | string> {
+function delimited(delimiter: Bytes | string, o: MaxOptions = {}): Codec<Uint8Array, Bytes | string> {
   const mark = bytesOf(delimiter).slice()
   if (mark.length === 0) throw outOfRange('delimiter', 'at least one byte', delimiter)
   const max = maxOf(o, LIMITS.line)
@@ -343,24 +343,17 @@ function markAt(input: FrameInput, mark: Uint8Array, max: number): number {
   return -1
 }
 
-export interface JsonLinesOptions extends MaxOptions {
-  /** As that of `JSON.parse`. */
-  reviver?: ((this: unknown, key: string, value: unknown) => unknown) | undefined
-}
-
 /**
  * One JSON text per line (ndjson.org, jsonlines.org), 64 KiB at most unless `max` says otherwise. What is no JSON, or not
  * valid UTF-8, is `BAD_FRAME`; what JSON cannot say (`undefined`, a function, a `bigint`, a cycle) is `BAD_MESSAGE`.
  *
  * @typeParam T what the peer is trusted to send; it is not checked
  */
-export function jsonLines<T = unknown>(o: JsonLinesOptions = {}): Codec<T> {
+function jsonLines<T = unknown>(o: MaxOptions = {}): Codec<T> {
   const max = maxOf(o, LIMITS.line)
-  const { reviver } = o
-  if (reviver !== undefined && typeof reviver !== 'function') throw invalidType('reviver', 'a function', reviver)
   return lineCodec<T>(
     { name: 'json lines', max, ending: 'either', lastUnterminated: false },
-    (input, length) => parsed<T>(input, textOf(input, length, 'utf8', true), reviver),
+    (input, length) => parsed(input, textOf(input, length, 'utf8', true)) as T,
     (message, output) => {
       const length = output.text(stringified(message), 'utf8')
       if (length > max) throw tooLong(length, max)
@@ -368,15 +361,12 @@ export function jsonLines<T = unknown>(o: JsonLinesOptions = {}): Codec<T> {
   )
 }
 
-function parsed<T>(input: FrameInput, text: string, reviver: JsonLinesOptions['reviver']): T {
-  let value: unknown
+function parsed(input: FrameInput, text: string): unknown {
   try {
-    value = JSON.parse(text, reviver)
+    return JSON.parse(text)
   } catch (cause) {
     throw input.error('BAD_FRAME', 'the line is not JSON', { cause })
   }
-  if (value === undefined) throw input.error('BAD_FRAME', 'the reviver made nothing of the line')
-  return value as T
 }
 
 function stringified(message: unknown): string {

@@ -204,7 +204,7 @@ export function cancellation(signal: AbortSignal, facts: ErrorFacts): SocketErro
   return new Cancelled('CANCELLED', `${CODES.Cancelled.CANCELLED}: ${facts.op ?? 'operation'}`, { ...facts, cause: reason })
 }
 
-export function deadlineError(facts: ErrorFacts): SocketError {
+function deadlineError(facts: ErrorFacts): SocketError {
   return new DeadlineError('DEADLINE', `${CODES.DeadlineError.DEADLINE}: ${facts.op ?? 'operation'}`, facts)
 }
 
@@ -263,37 +263,26 @@ export function arm(
   return disarm
 }
 
-/** `promise`, or the error of `wait` if that ends first; what `promise` gives later goes to `late`. */
-export function within<T>(
-  promise: Promise<T>,
-  wait: Wait | undefined,
-  clock: Clock,
-  facts: () => ErrorFacts,
-  late?: (value: T) => void,
-): Promise<T> {
+/** Throws what `arm` would, where a wait has ended before it began; watches nothing. */
+export function refusePast(wait: Wait | undefined, clock: Clock, facts: () => ErrorFacts): void {
+  arm(wait, clock, facts, () => {})?.()
+}
+
+/** `wait` with this timeout where it has none of its own. */
+export function orTimeout(wait: Wait | undefined, timeout: number | undefined): Wait | undefined {
+  return timeout === undefined || wait?.timeout !== undefined ? wait : { ...wait, timeout }
+}
+
+/** `promise`, or the error of `wait` if that ends first. */
+export function within<T>(promise: Promise<T>, wait: Wait | undefined, clock: Clock, facts: () => ErrorFacts): Promise<T> {
   return new Promise((resolve, reject) => {
-    let over = false
     let disarm: (() => void) | undefined
-    const fail = (error: unknown) => {
-      over = true
+    try {
+      disarm = arm(wait, clock, facts, reject)
+    } catch (error) {
       reject(error)
     }
-    try {
-      disarm = arm(wait, clock, facts, fail)
-    } catch (error) {
-      fail(error)
-    }
-    promise.then(
-      (value) => {
-        disarm?.()
-        if (over) late?.(value)
-        else resolve(value)
-      },
-      (error) => {
-        disarm?.()
-        reject(error)
-      },
-    )
+    void promise.then(resolve, reject).finally(disarm)
   })
 }
 

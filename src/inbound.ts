@@ -3,7 +3,7 @@
 import { oneOf, wholeNumber } from './arguments.js'
 import { ReceiveBuffer } from './buffer.js'
 import { bufferOf, bytesOf, copyOf, strictText } from './bytes.js'
-import { arm, shouldYield, turn, turned } from './deadline.js'
+import { arm, orTimeout, shouldYield, turn, turned } from './deadline.js'
 import type { StreamHandle } from './driver.js'
 import { again, Busy, broken, Cancelled, CODES, type ErrorFacts, FrameError, invalidType, outOfRange, type SocketError } from './errors.js'
 import type { Shared } from './owner.js'
@@ -31,18 +31,6 @@ interface Pending {
   resolve(value: never): void
   reject(error: unknown): void
   disarm: (() => void) | undefined
-}
-
-/** The exclusive use of the read direction by an iterator, a message stream, a delivery or an adapter. */
-export interface Claim {
-  tryRead(limit?: number): Uint8Array | null | undefined
-  read(o?: ReadOptions): Promise<Uint8Array | null>
-  waitReadable(o?: Wait): Promise<void>
-  unread(bytes: Uint8Array): void
-  /** Cancels a read that waits; nothing is fetched for it. */
-  cancel(): void
-  /** Gives the slot back; nothing that was not read is lost. Idempotent. */
-  release(): void
 }
 
 /** The buffer of every connection until something has to be kept: most never need one. */
@@ -108,7 +96,7 @@ export class Inbound {
     pending.resolve(result as never)
   }
 
-  /** Refuses everything from now on and wakes what waits. Bytes not read are dropped unless `keep`. */
+  /** Refuses everything from now on and wakes what waits. Bytes not read are dropped. */
   refuse(error: SocketError): void {
     this.#refusal ??= error
     const pending = this.#pending
@@ -130,7 +118,7 @@ export class Inbound {
     return this.#consume(this.#buffer.length)
   }
 
-  /** Drops what the driver has now. True when it may have more later. */
+  /** Drops what the driver has now: how many bytes that was, and whether it may have more later. */
   discard(): { count: number; open: boolean } {
     let count = 0
     try {
@@ -269,10 +257,8 @@ export class Inbound {
   }
 
   #arm(wait: Wait | undefined, pending: Pending): (() => void) | undefined {
-    const timeout = this.#side.readTime
-    const bounded = timeout === undefined || wait?.timeout !== undefined ? wait : { ...wait, timeout }
     return arm(
-      bounded,
+      orTimeout(wait, this.#side.readTime),
       this.#side.shared.clock,
       () => this.#side.facts(pending.op),
       (error) => {
@@ -468,14 +454,14 @@ export class Inbound {
     if (this.#pending !== undefined) this.#retry(this.#pending)
   }
 
-  waitReadable(o: Wait | undefined, claimed = false): Promise<void> {
+  waitReadable(o: Wait | undefined): Promise<void> {
     const attempt = (): true | undefined => (this.#buffer.length > 0 || this.#more() !== undefined ? true : undefined)
-    return this.#run('waitReadable', o, () => attempt, claimed).then(ignore)
+    return this.#run('waitReadable', o, () => attempt).then(ignore)
   }
 
   claim(op: string): Claim {
     this.occupy(op)
-    return new ReaderSlot(this)
+    return new Claim(this)
   }
 
   /** Takes the reader slot; `unclaim` gives it back. */
@@ -494,7 +480,8 @@ export class Inbound {
   }
 }
 
-class ReaderSlot implements Claim {
+/** The exclusive use of the read direction by a message stream or an adapter. */
+export class Claim {
   readonly #in: Inbound
   #held = true
 
@@ -510,18 +497,16 @@ class ReaderSlot implements Claim {
     return this.#in.read(o, true)
   }
 
-  waitReadable(o?: Wait): Promise<void> {
-    return this.#in.waitReadable(o, true)
-  }
-
   unread(bytes: Uint8Array): void {
     this.#in.unread(bytes, true)
   }
 
+  /** Cancels a read that waits; nothing is fetched for it. */
   cancel(): void {
     if (this.#held) this.#in.cancel()
   }
 
+  /** Gives the slot back; nothing that was not read is lost. Idempotent. */
   release(): void {
     if (!this.#held) return
     this.#held = false

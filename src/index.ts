@@ -19,7 +19,7 @@ export {
   type UnixAddress,
   type UnixEndpoint,
 } from './address.js'
-export { codecs, type JsonLinesOptions, type LengthOptions, type LineEnding, type LinesOptions, type MaxOptions } from './codecs.js'
+export { codecs, type LengthOptions, type LineEnding, type LinesOptions, type MaxOptions } from './codecs.js'
 export {
   developmentAuthority,
   type Authority,

@@ -1,7 +1,7 @@
 /** Messages over a connection: a codec on the reader slot, and a sender on the write direction. */
 
 import type { Connection } from './connection.js'
-import { arm, shouldYield, spanning, turn } from './deadline.js'
+import { refusePast, shouldYield, spanning, turn } from './deadline.js'
 import { again, Busy, Closed, CODES, FrameError, invalidType, SocketError } from './errors.js'
 import type { Codec, Decoder } from './framing.js'
 import type { Claim } from './inbound.js'
@@ -257,8 +257,9 @@ export class MessageStream<T, S = T> {
   }
 
   async #wait(op: string, o: Wait | undefined, yielding: boolean): Promise<T | typeof END> {
-    const left = spanning(o, this.connection.owner.shared.clock)
-    if (o !== undefined) arm(o, this.connection.owner.shared.clock, () => this.connection.facts(op), nothing)?.()
+    const { clock } = this.connection.owner.shared
+    const left = spanning(o, clock)
+    if (o !== undefined) refusePast(o, clock, () => this.connection.facts(op))
     if (yielding) await turn()
     for (;;) {
       const message = this.#step(op)
@@ -311,8 +312,6 @@ export class MessageStream<T, S = T> {
 }
 
 const NOTHING: Uint8Array = new Uint8Array(0)
-
-function nothing(): void {}
 
 /** What `receive` gives. A message that is `null`, which JSON has, would read as the end of the stream. */
 function told<T>(message: T | typeof END): T | null {

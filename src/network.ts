@@ -1,7 +1,7 @@
 /** The root object: a driver, a resolver, a clock, a policy, limits, and every socket that was opened with them. */
 
 import type { Duplex } from 'node:stream'
-import { Listener, reachableEndpoint } from './accept.js'
+import { Listener } from './accept.js'
 import {
   addressOf,
   type Address,
@@ -13,6 +13,7 @@ import {
   isUnixEndpoint,
   type ParsedEndpoint,
   parseEndpoint,
+  reachableEndpoint,
 } from './address.js'
 import { limit, milliseconds, wholeNumber } from './arguments.js'
 import { dialEndpoint } from './connect.js'

@@ -1,7 +1,7 @@
 /** The write direction of a connection: ordered, bounded, and honest about what was handed over. */
 
 import { copyOf, piecesOf } from './bytes.js'
-import { arm, shouldYield, turn, turned, within } from './deadline.js'
+import { arm, orTimeout, refusePast, shouldYield, turn, turned, within } from './deadline.js'
 import type { StreamHandle } from './driver.js'
 import { again, broken, Closed, CODES, type SocketError } from './errors.js'
 import type { Side } from './inbound.js'
@@ -318,8 +318,7 @@ export class Outbound {
       reject = no
     })
     const job: Job = { op, kind, pieces, left: total, total, resolve, reject, disarm: undefined }
-    const timeout = this.#side.writeTime
-    const bounded = timeout === undefined || o?.timeout !== undefined ? o : { ...o, timeout }
+    const bounded = orTimeout(o, this.#side.writeTime)
     const facts = () => ({ ...this.#side.facts(op), bytesWritten: total - job.left })
     try {
       job.disarm = arm(bounded, this.#side.shared.clock, facts, (error) => this.#withdraw(job, error))
@@ -368,7 +367,7 @@ export class Outbound {
     const facts = () => this.#side.facts('end')
     try {
       // What has passed already must not end anything.
-      arm(o, this.#side.shared.clock, facts, ignore)?.()
+      refusePast(o, this.#side.shared.clock, facts)
     } catch (error) {
       return rejected(error)
     }
@@ -406,8 +405,6 @@ export class Outbound {
     })
   }
 }
-
-function ignore(): void {}
 
 /** Removes the first `count` bytes; all whole pieces at once, as there may be very many. */
 function consume(pieces: Uint8Array[], count: number): void {

@@ -355,7 +355,7 @@ export class Server extends Owner {
     this.#sweepLater()
     // It begins when accepting is done with its connection.
     queueMicrotask(() => this.#run(session))
-    this.#sound()
+    this.#raiseAlarm()
   }
 
   #run(session: Session): void {
@@ -476,7 +476,7 @@ export class Server extends Owner {
     )
   }
 
-  #sound(): void {
+  #raiseAlarm(): void {
     const alarm = this.#alarm
     if (alarm === undefined || this.#sessions.size < alarm.threshold) return
     const now = this.shared.clock.now()

@@ -12,16 +12,33 @@ import { DuplexHandle } from './drivers/duplex.js'
 import { isGone, truncated } from './tls-engine.js'
 import { engineFailure } from './verdict.js'
 
+const DENO = 'Deno' in globalThis
+
 /** Turns of the loop that a runtime whose TLS works beside the loop gets to make an end of the last bytes. */
-const GRACE = 'Deno' in globalThis ? 200 : 3
+const GRACE = DENO ? 200 : 3
+
+const HEADER = 5
+
+/** Bytes of the TLS record that `bytes` begin with, header included; those of anything else are all one. */
+function recordLength(bytes: Uint8Array): number {
+  const [type = 0, , , high = 0, low = 0] = bytes
+  if (bytes.length > 0 && (type < 20 || type > 24)) return bytes.length
+  return bytes.length < HEADER ? HEADER : HEADER + high * 256 + low
+}
 
 /** What a {@link Below} tells. */
 interface BelowEvents {
+  /** Whether the handshake is under way. */
+  shaking(): boolean
   /** Whether bytes are welcome: not every runtime's TLS stops reading while nobody reads from it. */
   wanted(): boolean
   /** The bytes below have ended or failed; no more come. */
   over(): void
-  /** More of what was written has been taken below, or none ever will be. */
+  /** All that was written has been taken below. */
+  taken(): void
+  /** What was written cannot be taken below, nor what follows. */
+  failed(): void
+  /** Writing may go on, or never will. */
   writable(): void
 }
 
@@ -32,6 +49,8 @@ class Below extends Duplex {
   #pieces: Uint8Array[] = []
   #taken: ((error?: Error | null) => void) | undefined
   #hungry = false
+  /** Taken from below and not passed on. */
+  #ahead: Uint8Array | undefined
   ended = false
   failure: unknown
   writeFailure: unknown
@@ -40,7 +59,7 @@ class Below extends Duplex {
     super({ allowHalfOpen: true, autoDestroy: false })
     this.#below = below
     this.#told = told
-    if (first !== undefined && first.length > 0) this.push(first)
+    if (first !== undefined && first.length > 0) this.#ahead = first
     below.attach({
       readable: () => this.fill(),
       writable: () => {
@@ -59,7 +78,7 @@ class Below extends Duplex {
     while (this.#hungry && this.#told.wanted() && !this.ended && this.failure === undefined && !this.destroyed) {
       let chunk: Uint8Array | null | undefined
       try {
-        chunk = this.#below.read(64 * 1024)
+        chunk = this.#take()
       } catch (error) {
         this.failure = error
         return this.#told.over()
@@ -71,6 +90,27 @@ class Below extends Duplex {
       }
       this.#hungry = this.push(chunk)
     }
+  }
+
+  /** Deno drops a close_notify that comes in one piece with the end of the handshake; there, records come one by one until then. */
+  #take(): Uint8Array | null | undefined {
+    const ahead = this.#ahead
+    const careful = DENO && this.#told.shaking()
+    if (ahead !== undefined && (!careful || ahead.length >= recordLength(ahead))) return this.#cut(ahead, careful)
+    const more = this.#below.read(64 * 1024)
+    if (ahead === undefined) return more && careful ? this.#cut(more, careful) : more
+    // An end or an error inside a record comes again behind what there is of it.
+    if (more === undefined) return undefined
+    return this.#cut(more === null ? ahead : new Uint8Array(Buffer.concat([ahead, more])), more !== null)
+  }
+
+  #cut(bytes: Uint8Array, careful: boolean): Uint8Array | null | undefined {
+    const length = careful ? recordLength(bytes) : bytes.length
+    this.#ahead = length === bytes.length ? undefined : bytes
+    if (length > bytes.length) return this.#take()
+    if (length === bytes.length) return bytes
+    this.#ahead = bytes.subarray(length)
+    return bytes.subarray(0, length)
   }
 
   override _write(chunk: Uint8Array, _encoding: string, done: (error?: Error | null) => void): void {
@@ -89,15 +129,18 @@ class Below extends Duplex {
     const done = this.#taken
     if (done === undefined) return
     try {
-      while (this.#pieces.length > 0 && this.writeFailure === undefined) {
+      if (this.writeFailure !== undefined) throw this.writeFailure
+      while (this.#pieces.length > 0) {
         const piece = this.#pieces[0] as Uint8Array
         const count = this.#below.write(piece)
         if (count === 0) return
         if (count === piece.length) this.#pieces.shift()
         else this.#pieces[0] = piece.subarray(count)
       }
+      this.#told.taken()
     } catch (error) {
       this.writeFailure = error
+      this.#told.failed()
     }
     this.#pieces = []
     this.#taken = undefined
@@ -128,6 +171,10 @@ export class PortableTls implements StreamHandle {
   #handshake: (() => void) | undefined
   #failure: unknown
   #over = false
+  #asking = false
+  /** Something was written that may not have been taken below, or never will be. */
+  #carrying = false
+  #lost = false
   #looking = false
   #noMore = false
   #destroyed = false
@@ -143,15 +190,18 @@ export class PortableTls implements StreamHandle {
   begin(make: (transport: EventEmitter) => TLSSocket, first: Uint8Array | undefined, progress: () => void): TLSSocket {
     this.#handshake = progress
     this.#transport = new Below(this.#below, first, {
+      shaking: () => this.#upper === undefined,
       wanted: () => this.#upper === undefined || !this.#socket.isPaused(),
       over: () => this.#onBelowOver(),
+      taken: () => (this.#carrying = false),
+      failed: () => (this.#lost ||= this.#carrying || (this.#upper?.unsent ?? 0) > 0),
       writable: () => this.#events?.writable(),
     })
     this.#socket = make(this.#transport)
     const failed = (error: Error) => {
       this.#failure ??= error
       if (this.#handshake !== undefined) this.#handshake()
-      else this.#events?.readable()
+      else this.#tellReadable()
     }
     // On a server, Node tells errors after the handshake by the second event only, and does not destroy the socket.
     this.#socket.on('error', failed).on('_tlsError' as 'error', failed)
@@ -167,12 +217,16 @@ export class PortableTls implements StreamHandle {
     this.#upper.attach({
       readable: () => {
         this.#looking = false
-        this.#events?.readable()
+        this.#tellReadable()
       },
       writable: () => this.#events?.writable(),
     })
     // The verdict is reached within the event that calls this; who waits is told behind it.
     setImmediate(() => this.#handshake?.())
+  }
+
+  #tellReadable(): void {
+    if (!this.#asking) this.#events?.readable()
   }
 
   finished(): void {
@@ -187,22 +241,33 @@ export class PortableTls implements StreamHandle {
 
   #onBelowOver(): void {
     this.#over = true
-    this.#look()
-    // Who waits to write may wait for ever.
-    queueMicrotask(() => this.#events?.writable())
+    // A handshake that is cut short by an error is over, whatever the last bytes were.
+    if (this.#upper === undefined && this.#transport.failure === undefined) this.#look()
+    // Who reads looks; who waits to write may wait for ever.
+    else queueMicrotask(() => this.#wake())
   }
 
-  /** What TLS makes of the last bytes is out once the loop has turned; until somebody reads them, nothing need be known. */
+  #wake(): void {
+    this.#handshake?.()
+    this.#events?.readable()
+    this.#events?.writable()
+  }
+
+  /** What TLS makes of the last bytes, while somebody asks for it, is out once the loop has turned. */
   #look(): void {
     if (this.#looking || this.#noMore) return
     this.#looking = true
     let turns = GRACE
     const look = () => {
       if (this.#destroyed || !this.#looking) return
+      // The handshake is done after all, and nobody has asked yet.
+      if (this.#upper !== undefined && this.#socket.isPaused()) {
+        this.#looking = false
+        return
+      }
       const ended = this.#socket.readableEnded || this.#failure !== undefined
       if (!ended && --turns > 0) return void setImmediate(look)
       this.#looking = false
-      if (this.#transport.readableLength > 0 && this.#upper !== undefined) return
       this.#noMore = true
       this.#handshake?.()
       this.#events?.readable()
@@ -219,11 +284,11 @@ export class PortableTls implements StreamHandle {
   }
 
   read(limit: number): Uint8Array | null | undefined {
-    return this.#judged(this.#attempt((upper) => upper.read(limit)))
+    return this.#get((upper) => upper.read(limit))
   }
 
   readInto(into: Uint8Array): number | null | undefined {
-    return this.#judged(this.#attempt((upper) => upper.readInto(into)))
+    return this.#get((upper) => upper.readInto(into))
   }
 
   #attempt<T>(operation: (upper: DuplexHandle) => T): T {
@@ -234,23 +299,36 @@ export class PortableTls implements StreamHandle {
     }
   }
 
-  #judged<T>(result: T | undefined): T | null | undefined {
+  #get<T>(operation: (upper: DuplexHandle) => T | null | undefined): T | null | undefined {
+    let result = this.#attempt(operation)
+    if (result === undefined && !this.#over) {
+      // What comes of this at once is had below, and told to nobody.
+      this.#asking = true
+      this.#transport.fill()
+      this.#asking = false
+      result = this.#attempt(operation)
+    }
     if (result !== undefined) return result
     if (this.#failure !== undefined) throw engineFailure(this.#failure)
-    if (!this.#over) this.#transport.fill()
-    else if (!this.#noMore) this.#look()
-    if (!this.#noMore || this.#socket.readableLength > 0) return undefined
+    if (this.#over && !this.#noMore) this.#look()
+    if (!this.#noMore || this.#socket.readableLength > 0 || this.#transport.readableLength > 0) return undefined
     if (this.#transport.failure !== undefined) throw this.#transport.failure
     if (this.#allowTruncation) return null
     throw truncated()
   }
 
   write(data: Uint8Array): number {
-    return this.#full() ? 0 : this.#attempt((upper) => upper.write(data))
+    return this.#put((upper) => upper.write(data))
   }
 
   writev(data: readonly Uint8Array[]): number {
-    return this.#full() ? 0 : this.#attempt((upper) => upper.writev(data))
+    return this.#put((upper) => upper.writev(data))
+  }
+
+  #put(operation: (upper: DuplexHandle) => number): number {
+    if (this.#full()) return 0
+    this.#carrying = true
+    return this.#attempt(operation)
   }
 
   /** Not every runtime's TLS waits for what carries it. */
@@ -267,7 +345,7 @@ export class PortableTls implements StreamHandle {
 
   shutdown(done: (error?: unknown) => void): void {
     const upper = this.#upper as DuplexHandle
-    const complete = this.unsent === 0 && this.#transport.writeFailure === undefined
+    const complete = this.unsent === 0
     let over = false
     const finish = (error?: unknown) => {
       if (over) return
@@ -275,7 +353,7 @@ export class PortableTls implements StreamHandle {
       // Behind the peer's close_notify, a close_notify that finds nobody has lost nothing.
       const settle = () => {
         const failure = this.#transport.writeFailure ?? error
-        done(complete && this.#socket.readableEnded && isGone(failure) ? undefined : failure)
+        done(complete && !this.#lost && this.#socket.readableEnded && isGone(failure) ? undefined : failure)
       }
       // Not every runtime passes the end of TLS on to what carries it.
       if (error !== undefined) settle()

@@ -13,7 +13,7 @@ import {
   type TraceEvent,
 } from 'fairlead'
 import { type FaultyDriver, faulty, memory, settle, VirtualClock } from 'fairlead/testing'
-import { reachableEndpoint } from '#src/accept.js'
+import { reachableEndpoint } from '#src/address.js'
 import { developmentAuthority, type Issued } from '#src/authority.js'
 import { node } from '#src/drivers/node.js'
 

@@ -342,7 +342,6 @@ describe('limits', () => {
   test('wrong types are type errors', () => {
     const typed = { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' }
     assert.throws(() => codecs.lines({ max: '1' as never }), typed)
-    assert.throws(() => codecs.jsonLines({ reviver: 1 as never }), typed)
     assert.throws(() => codecs.lengthPrefixed().encode(1 as never), typed)
     assert.throws(() => codecs.lines().encode(bytes(1) as never), typed)
     assert.throws(
@@ -463,12 +462,6 @@ describe('JSON lines', () => {
     const { messages } = decode(codecs.jsonLines(), [utf8('{"__proto__":{"polluted":1},"constructor":{"prototype":{"polluted":1}}}\n')])
     assert.deepEqual(Object.keys(messages[0] as object), ['__proto__', 'constructor'])
     assert.equal(({} as Record<string, unknown>)['polluted'], undefined)
-  })
-
-  test('a reviver changes values, and may not make nothing of a line', () => {
-    const dated = codecs.jsonLines<number>({ reviver: (_key, value) => (typeof value === 'number' ? value + 1 : value) })
-    assert.deepEqual(decode(dated, [utf8('1\n')]).messages, [2])
-    assert.equal(decode(codecs.jsonLines({ reviver: () => undefined }), [utf8('1\n')]).error?.code, 'BAD_FRAME')
   })
 })
 

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { CARRIERS, HOST, pair, Peer, VERSIONS, world } from './tls-peers.js'
+import { Network } from 'fairlead'
+import { memory } from 'fairlead/testing'
 import { systemClock } from '#src/deadline.js'
 import type { StreamHandle } from '#src/driver.js'
 import { memoryPair } from '#src/drivers/memory.js'
@@ -252,3 +254,19 @@ test('a failed write below breaks writing; what the peer sent before stays reada
   client.destroy()
   server.destroy()
 })
+
+for (const version of VERSIONS) {
+  test(`bytes written straight after connect reach a server that has not finished its handshake (${version})`, async () => {
+    const { authority, server: identity } = await world()
+    const network = new Network({ driver: memory() })
+    const tls = { cert: identity.cert, key: identity.key, minVersion: version, maxVersion: version }
+    const listener = await network.listen('tls://127.0.0.1:0', { tls })
+    const accepting = listener.accept()
+    const client = await network.connect(listener.endpoint, { tls: { ca: authority.cert, serverName: HOST } })
+    await client.write('early')
+    await client.flush()
+    const server = await accepting
+    assert.equal(Buffer.from((await server.read()) as Uint8Array).toString(), 'early')
+    await network.end({ abort: true })
+  })
+}
