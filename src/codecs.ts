@@ -2,7 +2,7 @@
 
 import { limit, oneOf } from './arguments.js'
 import { bytesOf as viewOf } from './bytes.js'
-import { FrameError, invalidType, outOfRange } from './errors.js'
+import { FrameError, invalidType, outOfRange, refuseUnknown } from './errors.js'
 import { type Codec, type Cut, defineCodec, type FrameInput, type FrameOutput } from './framing.js'
 import { type Bytes, LIMITS } from './stream.js'
 
@@ -67,6 +67,7 @@ export interface LengthOptions extends MaxOptions {
  * the header, before memory is reserved.
  */
 function lengthPrefixed(o: LengthOptions = {}): Codec<Uint8Array, Bytes | string> {
+  refuseUnknown(o, ['bytes', 'endian', 'includesHeader', 'max'], 'lengthPrefixed')
   const header = oneOf('bytes', o.bytes ?? 4, [1, 2, 4, 8])
   const endian = oneOf('endian', o.endian ?? 'big', ['big', 'little'])
   const little = endian === 'little'
@@ -104,6 +105,7 @@ const LONGEST_VARINT = 10
  * `max` is 16 MiB unless said otherwise and checked as soon as the length exceeds it; a length of more than 10 bytes is `BAD_FRAME`.
  */
 function varint(o: MaxOptions = {}): Codec<Uint8Array, Bytes | string> {
+  refuseUnknown(o, ['max'], 'varint')
   const max = maxOf(o, LIMITS.frame)
   return defineCodec<Uint8Array, Bytes | string>({
     name: 'varint',
@@ -180,6 +182,7 @@ export interface LinesOptions extends MaxOptions {
 function lines(o: LinesOptions & { encoding: 'bytes' }): Codec<Uint8Array, Bytes | string>
 function lines(o?: LinesOptions & { encoding?: 'utf8' | 'latin1' | undefined }): Codec<string>
 function lines(o: LinesOptions = {}): Codec<string> | Codec<Uint8Array, Bytes | string> {
+  refuseUnknown(o, ['ending', 'encoding', 'fatal', 'lastUnterminated', 'max'], 'lines')
   const ending = oneOf('ending', o.ending ?? 'either', ['lf', 'crlf', 'either'])
   const encoding = oneOf('encoding', o.encoding ?? 'utf8', ['utf8', 'latin1', 'bytes'])
   const shape: LineShape = { name: `lines(${ending})`, max: maxOf(o, LIMITS.line), ending, lastUnterminated: o.lastUnterminated === true }
@@ -301,6 +304,7 @@ function lineEnd(input: FrameInput, max: number, ending: LineEnding): number {
  * @param delimiter at least one byte; a string stands for its UTF-8
  */
 function delimited(delimiter: Bytes | string, o: MaxOptions = {}): Codec<Uint8Array, Bytes | string> {
+  refuseUnknown(o, ['max'], 'delimited')
   const mark = bytesOf(delimiter).slice()
   if (mark.length === 0) throw outOfRange('delimiter', 'at least one byte', delimiter)
   const max = maxOf(o, LIMITS.line)
@@ -350,6 +354,7 @@ function markAt(input: FrameInput, mark: Uint8Array, max: number): number {
  * @typeParam T what the peer is trusted to send; it is not checked
  */
 function jsonLines<T = unknown>(o: MaxOptions = {}): Codec<T> {
+  refuseUnknown(o, ['max'], 'jsonLines')
   const max = maxOf(o, LIMITS.line)
   return lineCodec<T>(
     { name: 'json lines', max, ending: 'either', lastUnterminated: false },

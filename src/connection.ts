@@ -11,7 +11,7 @@ import { Chunks, type Claim, Inbound, type Side } from './inbound.js'
 import { handleOfStream, toDuplex, toReadableStream, toWritableStream } from './interop.js'
 import { MessageStream } from './messages.js'
 import { Outbound } from './outbound.js'
-import { defaultOwner, type Owner, type Shared } from './owner.js'
+import { defaultOwner, type Owner, type Shared, tell } from './owner.js'
 import type {
   Bytes,
   CloseReport,
@@ -155,17 +155,16 @@ export class Connection {
   }
 
   #announce(): void {
-    const { trace, clock } = this.owner.shared
+    const { shared } = this.owner
     const { security } = this
-    if (security !== null && trace.wants('tls')) {
+    if (security !== null) {
       const { protocol, cipher, alpn, serverName, resumed, verified } = security
-      trace.emit({ type: 'tls', at: clock.wall(), id: this.id, protocol, cipher, alpn, serverName, resumed, verified })
+      tell(shared, { type: 'tls', id: this.id, protocol, cipher, alpn, serverName, resumed, verified })
     }
-    if (this.#origin.heir !== undefined || !trace.wants('open')) return
-    trace.emit({
+    if (this.#origin.heir !== undefined || !shared.trace.wants('open')) return
+    tell(shared, {
       type: 'open',
       kind: 'connection',
-      at: clock.wall(),
       id: this.id,
       role: this.#origin.role,
       driver: this.driver,
@@ -461,19 +460,20 @@ export class Connection {
     if (this.#report === undefined) {
       this.#report = Object.freeze(report)
       this.#stopIdle?.()
-      const { clock, trace } = this.owner.shared
+      const { shared } = this.owner
       this.#controller?.abort(this.#why(report))
       // What was handed over has been released already, and its heir will tell.
-      if (!this.#released && trace.wants('close')) {
-        trace.emit({
+      if (!this.#released) {
+        const { bytesRead } = this.#in
+        const { bytesWritten } = this.#out
+        tell(shared, {
           type: 'close',
           kind: 'connection',
-          at: clock.wall(),
           id: this.id,
           report,
-          bytesRead: this.#in.bytesRead,
-          bytesWritten: this.#out.bytesWritten,
-          duration: clock.now() - this.#openedAt,
+          bytesRead,
+          bytesWritten,
+          duration: shared.clock.now() - this.#openedAt,
         })
       }
       this.#settle?.(this.#report)

@@ -603,3 +603,13 @@ describe('the output', () => {
     }
   })
 })
+
+test('an unknown option of a codec is refused by name, with the nearest known one', () => {
+  assert.throws(() => codecs.lengthPrefixed({ maxx: 1 } as never), {
+    name: 'OptionError',
+    code: 'UNKNOWN_OPTION',
+    message: /"maxx".*"max"/,
+  })
+  assert.throws(() => codecs.lines({ endings: 'lf' } as never), { name: 'OptionError', message: /"endings".*"ending"/ })
+  assert.throws(() => codecs.jsonLines({ reviver: () => {} } as never), { name: 'OptionError' })
+})
