@@ -7,9 +7,15 @@ import { fileURLToPath } from 'node:url'
 
 /** Core files that may use `driver.ts` at run time; {@link DRIVER_TYPES} may name its types only. */
 const DRIVER_USERS = ['connection', 'datagram', 'unix', 'accept', 'connect', 'select', 'network']
-const DRIVER_TYPES = ['inbound', 'outbound', 'interop', 'tls', 'tls-stream', 'owner', 'deadline', 'server', 'resolve', 'options']
+const DRIVER_TYPES = [
+  ...['inbound', 'outbound', 'interop', 'owner', 'deadline', 'server', 'resolve', 'options'],
+  ...['tls', 'tls-native', 'tls-portable', 'tls-socket', 'tls-stream'],
+]
 /** The only core files that know a concrete driver: one for its default, one to adopt a socket of Node's. */
 const CHOOSERS = ['network', 'interop']
+/** They may use this module of the drivers: sockets of Node's, and its TLS sockets, are streams like any other. */
+const STREAM_HANDLE = 'drivers/duplex'
+const STREAM_HANDLERS = ['tls-portable', 'tls-socket']
 /** What drivers may import, besides each other. */
 const BELOW_DRIVERS = ['driver', 'address', 'errors', 'deadline', 'buffer']
 /** Nothing in here imports anything of ours but the files after it; they are what everything stands on. */
@@ -24,7 +30,8 @@ const OUTSIDERS = ['cli', 'dialects', 'inspector']
 const DOORS = ['index', 'testing/index']
 
 const LONGEST_FILE = 800
-const LARGEST_CORE = 8000
+/** Lines of code: neither blank nor comment. */
+const LARGEST_CORE = 9200
 const DEEPEST = 2
 /** Names of a mechanism, not of a topic: each becomes a drawer. */
 const DRAWERS = /^(?:utils?|common|helpers?|types|interfaces|constants|core|misc|shared|lib)(?:\.ts)?$/
@@ -33,6 +40,11 @@ const IMPORT = /^[ \t]*(?:import|export)\s+(type\s+)?(?:[^'"`;=()]*?\bfrom\s*)?'
 const LAZY_IMPORT = /\bimport\(\s*'(\.{1,2}\/[^']+)'\s*\)/g
 
 /** @typedef {{ name: string, text: string, lines: number, imports: { to: string, type: boolean, lazy: boolean }[] }} Module */
+
+/** How many lines of a source are code. */
+function code(text) {
+  return text.split('\n').filter((line) => !/^\s*(?:\/\/|\/?\*|$)/.test(line)).length
+}
 
 /** @returns {Map<string, Module>} by path under src without extension */
 export function modules(root) {
@@ -82,6 +94,7 @@ export function objection(from, { to, type }) {
   if (from === 'driver') return type ? undefined : 'driver.ts declares, it uses nothing at run time'
   if (from in FOUNDATIONS && !FOUNDATIONS[from].includes(to))
     return `${from}.ts may import ${FOUNDATIONS[from].join(', ') || 'nothing'} only`
+  if (to === STREAM_HANDLE && STREAM_HANDLERS.includes(from)) return undefined
   if (target === 'drivers') return CHOOSERS.includes(from) ? undefined : `only ${CHOOSERS.join(', ')} know a concrete driver`
   if (to !== 'driver' || DRIVER_USERS.includes(from)) return undefined
   if (!DRIVER_TYPES.includes(from)) return `only ${[...DRIVER_USERS, ...DRIVER_TYPES].join(', ')} may import driver`
@@ -140,11 +153,11 @@ export function check(all) {
   for (const group of cycles(all, (link) => !link.type && !link.lazy)) problems.push(`circular import: ${group.join(', ')}`)
   for (const group of cycles(all, () => true)) notes.push(`types refer to each other in a circle: ${group.join(', ')}`)
 
-  const lines = (test) => [...all.values()].filter((module) => test(module.name)).reduce((sum, module) => sum + module.lines, 0)
+  const lines = (test) => [...all.values()].filter((module) => test(module.name)).reduce((sum, module) => sum + code(module.text), 0)
   const core = lines(isCore)
   const drivers = lines((name) => folderOf(name) === 'drivers')
-  if (core > LARGEST_CORE) problems.push(`the core has ${core} lines, more than ${LARGEST_CORE}`)
-  notes.push(`core: ${core} lines of at most ${LARGEST_CORE}; drivers: ${drivers}; everything: ${lines(() => true)}`)
+  if (core > LARGEST_CORE) problems.push(`the core has ${core} lines of code, more than ${LARGEST_CORE}`)
+  notes.push(`core: ${core} lines of code of at most ${LARGEST_CORE}; drivers: ${drivers}; everything: ${lines(() => true)}`)
   return { problems, notes }
 }
 

@@ -1,7 +1,8 @@
 // Runs the tests on other runtimes: all of them on the newest Node, the contract checker on Bun and Deno.
 //   npm run test:runtimes             node scripts/runtimes.mjs bun deno            (--update fetches the newest again)
 // The runtimes come from npm when first asked for, several hundred MB, into node_modules/.cache. A test that fails is an
-// error unless test/runtimes.json lists it for that runtime: { "test": part of its full name, "reason", "sometimes"? }.
+// error unless test/runtimes.json lists it for that runtime: { "test": part of its full name,
+// "on": another part, such as a transport, "reason", "sometimes"? }.
 
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -30,6 +31,8 @@ const runtimes = {
     package: 'bun',
     binary: () => join('.bin', 'bun'),
     files: () => testFiles(CONTRACT),
+    // Files of one run share their modules, so one file's clean-up would close what another one still uses.
+    alone: true,
     // A bare path would be a filter on names rather than a file.
     command: (files, report) => [
       'test',
@@ -96,6 +99,19 @@ function parse(xml, kind) {
   return tests.filter((test) => !within(test, test.state === 'fail' ? 'fail' : undefined))
 }
 
+/** Runs some files in one process of a runtime. What is wrong with the run itself goes to `problems`. */
+function runFiles(kind, binary, files, i, problems) {
+  const report = join(reports, `${kind}-${i}.xml`)
+  rmSync(report, { force: true })
+  const result = run(binary, runtimes[kind].command(files, report), { timeout: LONGEST, env: { ...process.env, NO_COLOR: '1' } })
+  const tests = existsSync(report) ? parse(readFileSync(report, 'utf8'), kind) : []
+  if (tests.length === 0)
+    problems.push(`wrote no report (${result.error?.message ?? `exit ${result.status}`}); its output ends:\n${tail(result)}`)
+  else if (result.status !== 0 && !tests.some((test) => test.state === 'fail'))
+    problems.push(`failed outside any test (exit ${result.status}, ${result.signal}); its output ends:\n${tail(result)}`)
+  return { tests, output: `${result.stdout}\n${result.stderr}` }
+}
+
 /** Runs one runtime. @returns the row of the table and what to complain about */
 function examine(kind, known, update) {
   const runtime = runtimes[kind]
@@ -104,27 +120,22 @@ function examine(kind, known, update) {
     .stdout.trim()
     .split('\n')[0]
     .replace(/^[a-z]+ |^v| \(.*$/g, '')
-  const report = join(reports, `${kind}.xml`)
-  rmSync(report, { force: true })
   const files = runtime.files()
   if (files.length === 0) throw new Error('there is no compiled test to run')
   const started = performance.now()
-  const result = run(binary, runtime.command(files, report), { timeout: LONGEST, env: { ...process.env, NO_COLOR: '1' } })
+  const problems = []
+  const outcomes = (runtime.alone ? files.map((file) => [file]) : [files]).map((group, i) => runFiles(kind, binary, group, i, problems))
   const seconds = Math.round((performance.now() - started) / 1000)
-  writeFileSync(join(reports, `${kind}.log`), `${result.stdout}\n${result.stderr}`)
+  writeFileSync(join(reports, `${kind}.log`), outcomes.map(({ output }) => output).join('\n'))
 
-  const tests = existsSync(report) ? parse(readFileSync(report, 'utf8'), kind) : []
-  const expected = (test) => known.find((entry) => test.name.includes(entry.test))
+  const tests = outcomes.flatMap((outcome) => outcome.tests)
+  const expects = (entry, test) => test.name.includes(entry.test) && test.name.includes(entry.on ?? '')
   const failed = tests.filter((test) => test.state === 'fail')
-  const unknown = failed.filter((test) => expected(test) === undefined)
-  const problems = unknown.map((test) => `${test.name}\n    ${test.message.split('\n').slice(0, 3).join('\n    ')}`)
-  if (tests.length === 0)
-    problems.push(`wrote no report (${result.error?.message ?? `exit ${result.status}`}); its output ends:\n${tail(result)}`)
-  else if (result.status !== 0 && failed.length === 0)
-    problems.push(`failed outside any test (exit ${result.status}, ${result.signal}); its output ends:\n${tail(result)}`)
+  const unknown = failed.filter((test) => !known.some((entry) => expects(entry, test)))
+  problems.push(...unknown.map((test) => `${test.name}\n    ${test.message.split('\n').slice(0, 3).join('\n    ')}`))
   const notes = known
-    .filter((entry) => !entry.sometimes && !failed.some((test) => test.name.includes(entry.test)))
-    .map((entry) => `${entry.test}: listed as different, but nothing of that name failed`)
+    .filter((entry) => !entry.sometimes && !failed.some((test) => expects(entry, test)))
+    .map((entry) => `${entry.test}${entry.on ? ` [${entry.on}]` : ''}: listed as different, but nothing of that name failed`)
   const count = (state) => tests.filter((test) => test.state === state).length
   return {
     row: {

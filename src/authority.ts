@@ -92,10 +92,14 @@ function load(): Promise<Library> {
  * Makes an authority, or takes the one kept in `directory`.
  *
  * ```ts
+ * import { connect, developmentAuthority, listen } from 'fairlead'
+ *
  * const authority = await developmentAuthority()
  * const { cert, key } = await authority.issue({ names: ['localhost'] })
- * const server = await listen('tls://localhost:0', { tls: { cert, key } })
- * const client = await connect(server.local, { tls: { ca: authority.cert, serverName: 'localhost' } })
+ * await using listener = await listen('tls://localhost:0', { tls: { cert, key } })
+ * const accepting = listener.accept()
+ * await using client = await connect(listener.endpoint, { tls: { ca: authority.cert } })
+ * await using server = await accepting
  * ```
  *
  * @throws SystemFailure if the directory cannot be used, or others may write to it

@@ -1,6 +1,7 @@
 /** Deadlines and the clock: the one place that arms timers. */
 
 import { milliseconds } from './arguments.js'
+import { setMaxListeners } from 'node:events'
 import type { Clock } from './driver.js'
 import { Cancelled, CODES, DeadlineError, type ErrorFacts, invalidType, outOfRange, refuseUnknown, type SocketError } from './errors.js'
 import type { Wait } from './stream.js'
@@ -259,7 +260,11 @@ export function arm(
       else set(at)
     })
   }
-  signal?.addEventListener('abort', onAbort, { once: true })
+  if (signal) {
+    // Node 20 would take the eleventh operation under one signal for a leak, and say so.
+    setMaxListeners(0, signal)
+    signal.addEventListener('abort', onAbort, { once: true })
+  }
   return disarm
 }
 

@@ -322,7 +322,10 @@ export function refuseUnknown(options: object, known: Iterable<string>, op: stri
   for (const key of Object.keys(options)) {
     if (names.has(key)) continue
     const near = nearest(key, names)
-    throw new OptionError('UNKNOWN_OPTION', `${op} has no option ${show(key)}${near ? `; did you mean ${show(near)}?` : ''}`, { op, phase: 'option' })
+    throw new OptionError('UNKNOWN_OPTION', `${op} has no option ${show(key)}${near ? `; did you mean ${show(near)}?` : ''}`, {
+      op,
+      phase: 'option',
+    })
   }
 }
 

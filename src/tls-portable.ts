@@ -17,6 +17,14 @@ const DENO = 'Deno' in globalThis
 /** Turns of the loop that a runtime whose TLS works beside the loop gets to make an end of the last bytes. */
 const GRACE = DENO ? 200 : 3
 
+/** Turns until the close_notify of a runtime that counts its end as done before has been written. */
+const CLOSING = DENO ? 3 : 0
+
+function afterTurns(turns: number, fn: () => void): void {
+  if (turns === 0) fn()
+  else setImmediate(() => afterTurns(turns - 1, fn))
+}
+
 const HEADER = 5
 
 /** Bytes of the TLS record that `bytes` begin with, header included; those of anything else are all one. */
@@ -357,7 +365,7 @@ export class PortableTls implements StreamHandle {
       }
       // Not every runtime passes the end of TLS on to what carries it.
       if (error !== undefined) settle()
-      else this.#transport.end(settle)
+      else afterTurns(CLOSING, () => this.#transport.end(settle))
     }
     this.#socket.once('close', () => finish(this.#failure))
     // Bun answers the peer's close_notify with its own.

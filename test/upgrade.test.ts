@@ -25,7 +25,7 @@ test('an upgrade in both roles keeps number and counters, tells one tls event ea
   network.trace.subscribe((event) => events.push(event))
   const server = await serving(network, [])
   const { ca } = await testCredentials()
-  const plain = await network.connect(server.listeners[0]?.endpoint as string)
+  const plain = await network.connect(server.listeners[0]!.endpoint)
   assert.equal(plain.security, null)
   await plain.readLine()
   await plain.write('STARTTLS\r\n')
@@ -52,7 +52,7 @@ test('plain text behind STARTTLS in the same segment is never executed, cut at e
   for (let cut = 10; cut <= injected.length; cut++) {
     const executed: string[] = []
     const server = await serving(network, executed)
-    const attacker = await network.connect(server.listeners[0]?.endpoint as string)
+    const attacker = await network.connect(server.listeners[0]!.endpoint)
     await attacker.readLine()
     await attacker.write(injected.slice(0, cut))
     await attacker.flush()
@@ -68,7 +68,7 @@ test('plain text behind STARTTLS in the same segment is never executed, cut at e
 test('startTls refuses under a pending read and the connection goes on', async () => {
   await using network = new Network()
   const server = await serving(network, [])
-  const plain = await network.connect(server.listeners[0]?.endpoint as string)
+  const plain = await network.connect(server.listeners[0]!.endpoint)
   await plain.readLine()
   const reading = plain.readLine()
   await assert.rejects(plain.startTls({ verify: false }), { name: 'Busy' })
@@ -102,7 +102,7 @@ test('the dialled host is whom the certificate must name, unless told otherwise'
     await plain.readLine()
     return plain.startTls({ ca, ...o })
   }
-  const { port } = server.listeners[0]?.local as { port: number }
+  const { port } = server.listeners[0]!.local as { port: number }
   await (await upgrade(`tcp://localhost:${port}`, {})).close()
   await assert.rejects(upgrade(`tcp://localhost:${port}`, { serverName: 'elsewhere.example' }), { code: 'NAME_MISMATCH' })
   await server.close()

@@ -20,7 +20,7 @@ async function tunnel(network: Network): Promise<{ dialer: Dialer; close(): Prom
     await back
     await target.close()
   })
-  const endpoint = proxy.listeners[0]?.endpoint as string
+  const endpoint = proxy.listeners[0]!.endpoint
   const dialer: Dialer = {
     async connect(to, wait) {
       const connection = await network.connect(endpoint, wait)
@@ -40,7 +40,7 @@ test('via a dialer a connection reaches what the dialer reaches, in both directi
   await using network = new Network()
   const proxy = await tunnel(network)
   const server = await network.serve('tcp://127.0.0.1:0', {}, echo)
-  const at = server.listeners[0]?.endpoint as string
+  const at = server.listeners[0]!.endpoint
   const connection = await network.connect(at, { via: proxy.dialer })
   await connection.write('through the tunnel')
   await connection.end()
@@ -56,7 +56,7 @@ test('TLS via a dialer is end to end: the certificate must name the endpoint, no
   const { ca, cert, key } = await testCredentials()
   const proxy = await tunnel(network)
   const server = await network.serve('tls://127.0.0.1:0', { tls: { cert, key } }, echo)
-  const { port } = server.listeners[0]?.local as { port: number }
+  const { port } = server.listeners[0]!.local as { port: number }
   const connection = await network.connect(`tls://localhost:${port}`, { via: proxy.dialer, tls: { ca } })
   assert.equal(connection.security?.verified, true)
   assert.equal(connection.security?.serverName, 'localhost')
@@ -65,7 +65,7 @@ test('TLS via a dialer is end to end: the certificate must name the endpoint, no
   await connection.close()
 
   const elsewhere = await network.serve('tls://127.0.0.2:0', { tls: { cert, key } }, echo)
-  const misnamed = network.connect(elsewhere.listeners[0]?.endpoint as string, { via: proxy.dialer, tls: { ca } })
+  const misnamed = network.connect(elsewhere.listeners[0]!.endpoint, { via: proxy.dialer, tls: { ca } })
   await assert.rejects(misnamed, { name: 'TlsError', code: 'NAME_MISMATCH' })
   await elsewhere.close()
   await server.close()
@@ -76,7 +76,7 @@ test('via a connection TLS is spoken on it, and it is consumed', async () => {
   await using network = new Network()
   const { ca, cert, key } = await testCredentials()
   const server = await network.serve('tls://127.0.0.1:0', { tls: { cert, key } }, echo)
-  const { port } = server.listeners[0]?.local as { port: number }
+  const { port } = server.listeners[0]!.local as { port: number }
   const plain = await network.connect(`tcp://127.0.0.1:${port}`)
   const secure = await network.connect('tls://localhost:1', { via: plain, tls: { ca } })
   assert.equal(secure.id, plain.id)
