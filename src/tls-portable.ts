@@ -83,7 +83,7 @@ class Below extends Duplex {
   }
 
   fill(): void {
-    while (this.#hungry && this.#told.wanted() && !this.ended && this.failure === undefined && !this.destroyed) {
+    while (this.#hungry && this.#told.wanted() && !this.ended && this.failure === undefined) {
       let chunk: Uint8Array | null | undefined
       try {
         chunk = this.#take()
@@ -162,8 +162,9 @@ class Below extends Duplex {
     })
   }
 
-  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    done(error)
+  /** TLS that is done with a stream destroys it, but the end below may still have to be sent. */
+  override destroy(): this {
+    return this
   }
 }
 
