@@ -1,4 +1,4 @@
-// Runs the tests on other runtimes: all of them on the newest Node, the contract checker on Bun and Deno.
+// Runs the tests on other runtimes: all of them on the newest Node, the contract checker and the ends of TLS on Bun and Deno.
 //   npm run test:runtimes             node scripts/runtimes.mjs bun deno            (--update fetches the newest again)
 // The runtimes come from npm when first asked for, several hundred MB, into node_modules/.cache. A test that fails is an
 // error unless test/runtimes.json lists it for that runtime: { "test": part of its full name,
@@ -15,7 +15,8 @@ const cache = join(root, 'node_modules', '.cache', 'runtimes')
 const reports = join(root, 'build', 'runtimes')
 /** Milliseconds for one runtime. */
 const LONGEST = 480_000
-const CONTRACT = ['conformance']
+/** The contract checker, and the ends of TLS streams, which are made by other means there. */
+const CONTRACT = ['conformance', 'tls-ends', 'tls-sockets']
 
 const runtimes = {
   node: {

@@ -340,7 +340,7 @@ function privateDirectory(directory: string): void {
     if ((found.mode & 0o022) !== 0) throw new SystemFailure('EACCES', `others may write to ${directory}`, { op: 'developmentAuthority' })
     if ((found.mode & 0o077) !== 0) chmodSync(directory, 0o700)
   } catch (error) {
-    throw systemFailure(error, { op: 'developmentAuthority' })
+    throw systemFailure(error, { op: 'developmentAuthority', endpoint: `file:${directory}` })
   }
 }
 
@@ -357,6 +357,6 @@ function writePrivate(path: string, text: string): void {
     }
     renameSync(temporary, path)
   } catch (error) {
-    throw systemFailure(error, { op: 'developmentAuthority' })
+    throw systemFailure(error, { op: 'developmentAuthority', endpoint: `file:${directory}` })
   }
 }

@@ -126,6 +126,7 @@ function check(o: TlsSettings): Prepared {
   }
   if (depth !== undefined && (!Number.isInteger(depth) || depth < 0)) throw outOfRange('depth', 'a whole number, not negative', depth)
   if (keylog !== undefined && typeof keylog !== 'function') throw invalidType('keylog', 'a function', keylog)
+  if (keylog !== undefined && 'Deno' in globalThis) needsNode('keylog')
   const handshakeTimeout = o.handshakeTimeout ?? LIMITS.handshake
   if (typeof handshakeTimeout !== 'number') throw invalidType('handshakeTimeout', 'a number of milliseconds', handshakeTimeout)
   if (Number.isNaN(handshakeTimeout) || handshakeTimeout < 0)
@@ -170,7 +171,7 @@ function contextSettings(o: TlsSettings): ContextSettings {
   return { ca: loadAuthorities(o.ca), crl: loadRevocations(o.crl), minVersion, maxVersion, ciphers: o.ciphers }
 }
 
-/** Bun and Deno take these options and do nothing about them; believing them done would be worse than knowing they are not. */
+/** Bun and Deno, or one of them, take these options and do nothing about them; believing them done would be worse than knowing they are not. */
 function needsNode(option: string): void {
   if (!('bun' in process.versions) && !('Deno' in globalThis)) return
   throw new OptionError('UNSUPPORTED_OPTION', `${option} does nothing on this runtime; it needs Node`, { op: 'tls', phase: 'option' })
