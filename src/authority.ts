@@ -357,6 +357,6 @@ function writePrivate(path: string, text: string): void {
     }
     renameSync(temporary, path)
   } catch (error) {
-    throw systemFailure(error, { op: 'developmentAuthority', endpoint: `file:${directory}` })
+    throw systemFailure(error, { op: 'developmentAuthority', endpoint: `file:${path}` })
   }
 }
