@@ -478,6 +478,7 @@ export class Connection {
       }
       this.#settle?.(this.#report)
     }
+    if (this.#released) return
     if (now || !this.#handle.mayLose()) this.#release(!report.clean)
     else this.#linger()
   }

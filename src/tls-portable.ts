@@ -378,6 +378,8 @@ export class PortableTls implements StreamHandle {
   destroy(reset: boolean): void {
     if (this.#destroyed) return
     this.#destroyed = true
+    // Bun ends what carries TLS that is destroyed, and what is ending cannot be reset.
+    if (reset) this.#below.destroy(true)
     if (this.#upper !== undefined) this.#upper.destroy(false)
     else (this.#socket as TLSSocket | undefined)?.destroy()
     this.#below.destroy(reset)

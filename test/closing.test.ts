@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { describe, test } from 'node:test'
 import { Broken, Closed, type CloseReport, type Connection, Deadline, DeadlineError, Denied, Network } from 'fairlead'
-import { connectionPair, settle, VirtualClock } from 'fairlead/testing'
+import { connectHandles, connectionPair, memoryPair, settle, type StreamHandle, VirtualClock } from 'fairlead/testing'
 import { clogWith, descriptors, drain, pairOver, pattern, rawPair, TRANSPORTS, until } from './support/pairs.js'
 
 async function rejection(promise: Promise<unknown>): Promise<Error & { code?: string; bytesWritten?: number; op?: string }> {
@@ -231,7 +231,50 @@ describe('M4: closing loses nothing that was accepted before', () => {
     third.connection.abort()
     assert.equal(third.network.sockets().length, 0)
   })
+
+  test('an end that is confirmed after an abort does not begin to linger', async () => {
+    const clock = new VirtualClock()
+    const handle = new EndsLate()
+    const pair = connectHandles(handle, memoryPair()[0], { clock })
+    void pair.a.close()
+    await settle(1)
+    pair.a.abort()
+    handle.confirm()
+    await settle(1)
+    pair.b.abort()
+    assert.equal(clock.pending, 0)
+    assert.deepEqual(pair.owner.sockets(), [])
+  })
 })
+
+/** Confirms its end when told to, and may lose something until then. */
+class EndsLate implements StreamHandle {
+  readonly local = undefined
+  readonly remote = undefined
+  readonly unsent = 0
+  #done: (() => void) | undefined
+  attach(): void {}
+  read(): undefined {}
+  readInto(): undefined {}
+  write(data: Uint8Array): number {
+    return data.length
+  }
+  writev(): number {
+    return 0
+  }
+  shutdown(done: () => void): void {
+    this.#done = done
+  }
+  confirm(): void {
+    this.#done?.()
+  }
+  destroy(): void {}
+  mayLose(): boolean {
+    return true
+  }
+  ref(): void {}
+  unref(): void {}
+}
 
 async function rawClient(to: { port: number }): Promise<Socket> {
   const { connect } = await import('node:net')
