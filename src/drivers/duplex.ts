@@ -16,6 +16,12 @@ import type { StreamEvents, StreamHandle } from '../driver.js'
 /** Pieces of at most this size are handed over at a time, so that what a deadline withdraws is known to 64 KiB. */
 export const PIECE: number = 64 * 1024
 const SMALL = 4 * 1024
+/**
+ * A stream of small chunks is better off reading into {@link SLAB} and copying out, one of large chunks with those that the
+ * runtime allocates: a copy of 16 KiB costs more than it saves on newer Nodes. There is no way back from the slab.
+ */
+const SMALL_IN_A_ROW = 8
+const NEVER = -(2 ** 30)
 
 let spareSmall: Buffer | undefined
 let sparePiece: Buffer | undefined
@@ -83,6 +89,8 @@ export class DuplexHandle implements StreamHandle {
   #slab: Buffer | undefined
   #destroyed = false
   #wrote = false
+  /** Small chunks in a row; below zero once the stream reads into the slab, or cannot. */
+  #small = 0
   /** One function for every write: Node batches the callbacks of writes that share it. */
   #written: ((error?: Error | null) => void) | undefined
   #shutdownDone: ((error?: unknown) => void) | undefined
@@ -102,9 +110,14 @@ export class DuplexHandle implements StreamHandle {
     const taken = this.#events !== undefined
     this.#events = events
     if (taken) return
-    const direct = this.#hooks.direct?.(this.#stream, DuplexHandle.#take)
-    if (direct !== undefined) this.#stream = direct
     const stream = this.#stream
+    this.#bind(stream)
+    stream.on('data', DuplexHandle.#data)
+    if (stream.destroyed) queueMicrotask(() => this.#onClose())
+    else if (stream.readableEnded) this.#over = null
+  }
+
+  #bind(stream: Duplex): void {
     const { _readableState: readable, _writableState: writable } = internals(stream)
     // A failed write must not destroy a stream whose input has not been read yet; this handle destroys it when it is done.
     for (const state of [readable, writable]) if (state) state.autoDestroy = false
@@ -114,10 +127,23 @@ export class DuplexHandle implements StreamHandle {
     if (readable) readable.highWaterMark = 1
     stream.pause()
     ;(stream as unknown as Bound)[HANDLE] = this
-    if (direct === undefined) stream.on('data', DuplexHandle.#data)
     stream.on('end', DuplexHandle.#end).on('error', DuplexHandle.#fail).on('close', DuplexHandle.#close)
-    if (stream.destroyed) queueMicrotask(() => this.#onClose())
-    else if (stream.readableEnded) this.#over = null
+  }
+
+  /**
+   * Reads into {@link SLAB} from now on, where the runtime can do that. Only at rest: with nothing received that was not given
+   * out, nothing on its way to the system, and no end or error to come, of which the stream left behind would be told.
+   */
+  #goDirect(): void {
+    const stream = this.#stream
+    const busy = stream.readableLength > 0 || stream.writableLength > 0 || this.#inFlight > 0
+    if (busy || stream.destroyed || stream.errored || stream.writableEnded || internals(stream)._readableState?.ended) return
+    this.#small = NEVER
+    const direct = this.#hooks.direct?.(stream, DuplexHandle.#take)
+    if (direct === undefined) return
+    this.#stream = direct
+    this.#bind(direct)
+    this.#paused = true
   }
 
   // The listeners are the same for every stream and find their handle by the stream, as there may be many.
@@ -160,6 +186,7 @@ export class DuplexHandle implements StreamHandle {
 
   #onData(chunk: Buffer): void {
     if (this.#destroyed) return
+    this.#small = chunk.length < SMALL ? this.#small + 1 : 0
     this.#held = own(chunk)
     this.#events?.readable()
     if (this.#held !== undefined && !this.#paused) {
@@ -228,7 +255,11 @@ export class DuplexHandle implements StreamHandle {
       return bytes.length
     }
     const held = this.#held
-    if (held === undefined) return this.#nothing()
+    if (held === undefined) {
+      // Whoever brings memory of its own wants nothing allocated.
+      if (this.#small >= 0) this.#small = SMALL_IN_A_ROW
+      return this.#nothing()
+    }
     const count = Math.min(held.length, into.length)
     into.set(count === held.length ? held : held.subarray(0, count))
     this.#held = count === held.length ? undefined : held.subarray(count)
@@ -239,6 +270,7 @@ export class DuplexHandle implements StreamHandle {
   #nothing(): null | undefined {
     if (this.#over === null) return null
     if (this.#over !== undefined) throw this.#over.error
+    if (this.#small >= SMALL_IN_A_ROW) this.#goDirect()
     if (this.#paused && !this.#destroyed) {
       this.#paused = false
       this.#stream.resume()
@@ -389,7 +421,7 @@ function isReset(error: unknown): boolean {
 }
 
 interface Internals {
-  _readableState?: { autoDestroy: boolean; highWaterMark: number; errored?: Error | null }
+  _readableState?: { autoDestroy: boolean; ended?: boolean; highWaterMark: number; errored?: Error | null }
   _writableState?: { autoDestroy: boolean }
 }
 

@@ -101,6 +101,7 @@ export function handleOf(socket: Socket, peer?: Address, hooks: DuplexHooks = TH
   // The runtime keeps what it said, twice 150 bytes for each connection; we have our own.
   const said = socket as { _peername?: unknown; _sockname?: unknown }
   said._peername = said._sockname = undefined
+  if (hooks === OURS) withoutEndListener(socket)
   return new DuplexHandle(socket, lastLocal, remote, hooks)
 }
 
@@ -114,21 +115,25 @@ interface Inside {
 /**
  * Node lets a socket read into memory that is used again (`onread`), which saves an allocation of 64 KiB and the readable
  * stream's bookkeeping at each read, but takes that for sockets one makes oneself only. Those of a server, and those that
- * were dialled, are therefore made once more around the same handle, before anything was read from them.
+ * were dialled, are therefore made once more around the same handle.
  */
 function direct(stream: Duplex, take: (count: number) => boolean): Duplex | undefined {
   const socket = stream as Socket & Inside
   const handle = socket._handle
-  if (!onNode || socket.destroyed || socket.bytesRead > 0 || typeof handle?.useUserBuffer !== 'function') return undefined
+  if (!onNode || typeof handle?.useUserBuffer !== 'function') return undefined
   const options = { handle, allowHalfOpen: true, manualStart: true, onread: { buffer: SLAB, callback: take } }
   const again = new Socket(options as unknown as ConstructorParameters<typeof Socket>[0]) as Socket & Inside
-  // Does nothing where the peer's end leaves the other direction open, and costs each connection a list of two listeners.
-  for (const listener of again.listeners('end')) again.off('end', listener as () => void)
+  withoutEndListener(again)
   // A server counts its connections down by these.
   again.server = socket.server
   again._server = socket._server
   socket._handle = null
   return again
+}
+
+/** Node's own listener does nothing where the peer's end leaves the other direction open, and costs each connection a list of two. */
+function withoutEndListener(socket: Socket): void {
+  for (const listener of socket.listeners('end')) socket.off('end', listener as () => void)
 }
 
 function ipOf(address: string | undefined, port: number | undefined): Address | undefined {
