@@ -403,7 +403,8 @@ export function destroyStream(stream: Duplex & SocketLike, reset: boolean, remot
 /** A chunk as memory of its own: runtimes that cut chunks from a shared slab are copied from. */
 function own(chunk: Buffer): Uint8Array {
   if (chunk.byteLength === chunk.buffer.byteLength) return new Uint8Array(chunk.buffer, 0, chunk.byteLength)
-  return Uint8Array.prototype.slice.call(chunk)
+  // Not `slice`, which makes another Buffer of a Buffer.
+  return new Uint8Array(chunk)
 }
 
 const HANDLE: unique symbol = Symbol('fairlead.handle')
