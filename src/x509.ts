@@ -4,6 +4,7 @@
  */
 
 import { createHash, type X509Certificate } from 'node:crypto'
+import { ipText } from './address.js'
 import { printable } from './errors.js'
 
 /** Subject alternative names. What is not a DNS name or an IP address is only counted. */
@@ -144,18 +145,7 @@ function oneLine(name: string | undefined): string {
   return printable((name ?? '').split('\n').join(', '))
 }
 
+/** An address as a certificate has it, which may be of any length. */
 export function formatIp(bytes: Uint8Array): string {
-  if (bytes.length === 4) return bytes.join('.')
-  if (bytes.length !== 16) return `(${bytes.length} bytes)`
-  const groups = Array.from({ length: 8 }, (_, i) => (((bytes[2 * i] as number) << 8) | (bytes[2 * i + 1] as number)).toString(16))
-  // The longest run of zeroes, of two at least, is left out (RFC 5952).
-  let best = { at: -1, length: 1 }
-  for (let i = 0; i < 8; i++) {
-    let length = 0
-    while (groups[i + length] === '0') length++
-    if (length > best.length) best = { at: i, length }
-    i += length
-  }
-  if (best.at < 0) return groups.join(':')
-  return `${groups.slice(0, best.at).join(':')}::${groups.slice(best.at + best.length).join(':')}`
+  return bytes.length === 4 || bytes.length === 16 ? ipText(bytes) : `(${bytes.length} bytes)`
 }
