@@ -20,6 +20,15 @@ export interface StreamEvents {
   writable(): void
 }
 
+/**
+ * The options of one socket, by their names in `options.ts`, where values were checked already. Throws what the system
+ * reported; `ENOPROTOOPT` where this driver cannot read or set the option.
+ */
+export interface OptionHandle {
+  get(name: string): unknown
+  set(name: string, value: unknown): void
+}
+
 /** One established byte stream. */
 export interface StreamHandle {
   readonly local: Address | undefined
@@ -54,6 +63,8 @@ export interface StreamHandle {
   mayLose(): boolean
   ref(): void
   unref(): void
+  /** The options of the socket; absent where the driver has none. A layer above passes those of the handle it stands on. */
+  readonly options?: OptionHandle | undefined
   /**
    * Gives the platform's own socket away, unread and unwritten from here on; undefined if there is none or bytes were
    * already taken from it. Only for layers that can use it natively (TLS where truncation is allowed).
@@ -76,12 +87,72 @@ export interface ListenerHandle {
   close(done: () => void): void
   ref(): void
   unref(): void
+  readonly options?: OptionHandle | undefined
+}
+
+/** One datagram as the system gave it. */
+export interface RawDatagram {
+  /** Memory that is the caller's to keep and shared with nobody. */
+  readonly data: Uint8Array
+  readonly from: Address
+  /** The system cut it off: it was longer than what it was read into. */
+  readonly truncated: boolean
+  /** The local address it was sent to, the interface it came in by, and the hops it had left, where the driver can tell. */
+  readonly to?: Address | undefined
+  readonly interface?: string | undefined
+  readonly ttl?: number | undefined
+}
+
+/** A bound, and perhaps connected, datagram socket. */
+export interface DatagramHandle {
+  readonly local: Address
+  /** The peer of a connected socket. */
+  readonly remote: Address | undefined
+  /** Datagrams thrown away because the queue was full, the oldest first. */
+  readonly dropped: number
+  attach(events: StreamEvents): void
+  /**
+   * The next datagram that is here now, or undefined: `readable` follows. Throws what the system reported, such as
+   * ECONNREFUSED for a peer that is not there; the socket goes on.
+   */
+  receive(): RawDatagram | undefined
+  /**
+   * Takes one whole datagram, to the connected peer where `to` is undefined, and returns true; what it took is no longer
+   * needed by the caller. False: nothing now, `writable` follows. `done` is called once for each that was taken, perhaps
+   * from inside the call: the system has it, or refused it (EMSGSIZE, EACCES, ECONNREFUSED, …).
+   */
+  send(data: Uint8Array, to: Address | undefined, done: (error?: unknown) => void): boolean
+  /** Joins or leaves a multicast group, on one interface (its address or name) or the system's choice, from one source or any. */
+  join(group: string, interfaceName: string | undefined, source: string | undefined): void
+  leave(group: string, interfaceName: string | undefined, source: string | undefined): void
+  readonly options?: OptionHandle | undefined
+  /** Gives the descriptor back; datagrams that were taken are sent first. Idempotent. */
+  close(done: () => void): void
+  ref(): void
+  unref(): void
+}
+
+export interface BindSettings {
+  type: 'datagram' | 'seqpacket'
+  /** The peer to connect to. */
+  to?: Address | undefined
+  reuseAddress: boolean
+  reusePort: boolean
+  ipv6Only: boolean
+  /** What a driver that cannot leave datagrams with the system may hold of them. */
+  queue: { count: number; bytes: number }
+  /** Told of bytes held in that queue and given from it. */
+  held(change: number): void
+  /** Options to set before the socket is bound, by their names in `options.ts`. */
+  options: ReadonlyMap<string, unknown>
 }
 
 export interface DialSettings {
   /** Local address to bind before connecting. */
   from?: Address | undefined
   noDelay: boolean
+  /** Further options to set before connecting, by their names in `options.ts`. */
+  options?: ReadonlyMap<string, unknown> | undefined
   /** Keep-alive idle and interval times in milliseconds and number of probes; `false` switches it off. */
   keepAlive: KeepAlive | false
 }
@@ -98,6 +169,8 @@ export interface ListenSettings {
   reusePort: boolean
   noDelay: boolean
   keepAlive: KeepAlive | false
+  /** Further options to set before listening, by their names in `options.ts`. */
+  options?: ReadonlyMap<string, unknown> | undefined
 }
 
 /** What a driver guarantees, as data. `true` is exact; a text says what is missing. */
@@ -115,6 +188,11 @@ export interface Guarantees {
   /** UNIX-domain stream sockets, and abstract names. */
   unix: true | string
   abstractUnix: true | string
+  /** UNIX-domain datagram and sequenced-packet sockets. */
+  unixgram: true | string
+  unixpacket: true | string
+  /** A datagram longer than what it is read into is told. */
+  truncationTold: true | string
 }
 
 export interface Driver {
@@ -123,6 +201,8 @@ export interface Driver {
   /** Starts connecting; calls `done` exactly once unless cancelled by the returned function, which closes what came late. */
   dial(to: Address, settings: DialSettings, done: (error: unknown, handle?: StreamHandle) => void): () => void
   listen(at: Address, settings: ListenSettings): Promise<ListenerHandle>
+  /** Makes a datagram socket. Rejects with code UNSUPPORTED where this driver has none of this type and family. */
+  bind(at: Address, settings: BindSettings): Promise<DatagramHandle>
 }
 
 /** Time. Moments are monotonic milliseconds with an arbitrary origin. */

@@ -7,7 +7,17 @@
  */
 
 import type { Address, IpAddress } from '../address.js'
-import type { DialSettings, Driver, Guarantees, ListenerHandle, ListenSettings, StreamEvents, StreamHandle } from '../driver.js'
+import type {
+  BindSettings,
+  DatagramHandle,
+  DialSettings,
+  Driver,
+  Guarantees,
+  ListenerHandle,
+  ListenSettings,
+  StreamEvents,
+  StreamHandle,
+} from '../driver.js'
 
 /** Bytes one direction holds: a number, `Infinity`, or `'lockstep'`: only what a waiting reader asked for. */
 export type Capacity = number | 'lockstep'
@@ -441,6 +451,9 @@ const GUARANTEES: Guarantees = Object.freeze({
   keepAliveExact: true,
   unix: true,
   abstractUnix: true,
+  unixgram: true,
+  unixpacket: 'not in the process; the kernel driver has them',
+  truncationTold: true,
 })
 
 class MemoryNetwork implements Driver {
@@ -579,6 +592,10 @@ class MemoryNetwork implements Driver {
     const listener = new MemoryListener(local, settings, (gone) => this.#remove(gone))
     this.#listeners.set(keyOf(local), [...(this.#listeners.get(keyOf(local)) ?? []), listener])
     return listener
+  }
+
+  async bind(at: Address, settings: BindSettings): Promise<DatagramHandle> {
+    throw failure('UNSUPPORTED', 'bind', `${at.family} ${settings.type}`)
   }
 
   #remove(listener: MemoryListener): void {

@@ -5,6 +5,7 @@ import { createServer, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { type Address, sameAddress } from '../address.js'
 import type { DialSettings, Driver, Guarantees, ListenerHandle, ListenSettings, StreamHandle } from '../driver.js'
+import { bind } from './dgram.js'
 import { DuplexHandle, type DuplexHooks, SLAB } from './duplex.js'
 
 /** Descriptors the process may have (RLIMIT_NOFILE) where the system shows it. */
@@ -28,11 +29,14 @@ const guarantees: Guarantees = {
   keepAliveExact: 'the interval and the number of probes are the system’s',
   unix: onWindows ? 'named pipes only' : true,
   abstractUnix: process.platform === 'linux' && onNode ? true : 'Linux on Node only',
+  unixgram: 'not in the runtime; the kernel driver has them',
+  unixpacket: 'not in the runtime; the kernel driver has them',
+  truncationTold: 'the runtime reads up to 64 KiB, which no UDP datagram exceeds',
 }
 
 /** Talks through the runtime's own sockets. */
 export function node(): Driver {
-  return { name: 'node', guarantees, dial, listen }
+  return { name: 'node', guarantees, dial, listen, bind }
 }
 
 function dial(to: Address, settings: DialSettings, done: (error: unknown, handle?: StreamHandle) => void): () => void {

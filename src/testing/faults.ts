@@ -2,7 +2,18 @@
 
 import type { Address } from '../address.js'
 import { systemClock } from '../deadline.js'
-import type { Clock, DialSettings, Driver, Guarantees, ListenerHandle, ListenSettings, StreamEvents, StreamHandle } from '../driver.js'
+import type {
+  BindSettings,
+  Clock,
+  DatagramHandle,
+  DialSettings,
+  Driver,
+  Guarantees,
+  ListenerHandle,
+  ListenSettings,
+  StreamEvents,
+  StreamHandle,
+} from '../driver.js'
 import { outOfRange } from '../errors.js'
 import { Random } from './random.js'
 
@@ -391,6 +402,10 @@ export class FaultyDriver implements Driver {
     return () => {
       over = true
     }
+  }
+
+  bind(at: Address, settings: BindSettings): Promise<DatagramHandle> {
+    return this.#inner.bind(at, settings)
   }
 
   async listen(at: Address, settings: ListenSettings): Promise<ListenerHandle> {
