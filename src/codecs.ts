@@ -1,9 +1,9 @@
 /** The codecs that come with the library. All limits are on by default, and hold in both directions. */
 
-import { limit, oneOf } from './arguments.js'
-import { bytesOf as viewOf } from './bytes.js'
+import { limit, oneOf, wholeNumber } from './arguments.js'
+import { bytesOf as viewOf, strictText } from './bytes.js'
 import { FrameError, invalidType, outOfRange, refuseUnknown } from './errors.js'
-import { type Codec, type Cut, defineCodec, type FrameInput, type FrameOutput } from './framing.js'
+import { type Codec, type Cut, defineCodec, type FrameInput, type FrameOutput, type Mapping } from './framing.js'
 import { type Bytes, LIMITS } from './stream.js'
 
 /** No frame may be longer: a length is then never negative in 32 bits, and always exact as a number. */
@@ -68,33 +68,111 @@ export interface LengthOptions extends MaxOptions {
  */
 function lengthPrefixed(o: LengthOptions = {}): Codec<Uint8Array, Bytes | string> {
   refuseUnknown(o, ['bytes', 'endian', 'includesHeader', 'max'], 'lengthPrefixed')
-  const header = oneOf('bytes', o.bytes ?? 4, [1, 2, 4, 8])
+  const bytes = oneOf('bytes', o.bytes ?? 4, [1, 2, 4, 8])
   const endian = oneOf('endian', o.endian ?? 'big', ['big', 'little'])
-  const little = endian === 'little'
-  const extra = o.includesHeader === true ? header : 0
-  const max = Math.min(maxOf(o, LIMITS.frame), 256 ** header - 1 - extra)
+  const adjust = o.includesHeader === true ? -bytes : 0
+  return behindHeader(`length(${bytes}, ${endian})`, {
+    size: bytes,
+    at: 0,
+    bytes,
+    endian,
+    adjust,
+    max: maxOf(o, LIMITS.frame),
+    whole: false,
+  })
+}
+
+export interface HeaderOptions extends MaxOptions {
+  /** Size of the whole header in bytes. */
+  size: number
+  /** Where in the header the length stands. Default 0. */
+  at?: number | undefined
+  /** Size of the length: 1, 2, 3, 4 (default) or 8 bytes. */
+  bytes?: 1 | 2 | 3 | 4 | 8 | undefined
+  /** Order of its bytes. Default `'big'`, the order of the network. */
+  endian?: 'big' | 'little' | undefined
+  /** Added to a length read to have that of the payload: minus `size` where the length counts the header too. Default 0. */
+  adjust?: number | undefined
+  /**
+   * `'payload'` (default): a message is what follows the header, whose other bytes are sent as zero and not looked at.
+   * `'frame'`: a message is header and payload; when sending, the length in it is filled in, whatever stands there.
+   */
+  message?: 'payload' | 'frame' | undefined
+}
+
+/**
+ * Messages behind a header of a fixed size, with the length of what follows as an unsigned number somewhere in it. `max` counts
+ * what follows the header: 16 MiB unless said otherwise, 2^31 - 1 at most, and checked on the length, before memory is reserved.
+ *
+ * ```ts
+ * import { codecs } from 'fairlead'
+ *
+ * // A type of one byte, a length of three bytes that counts all eight bytes of the header, a number of four bytes.
+ * const records = codecs.header({ size: 8, at: 1, bytes: 3, adjust: -8, message: 'frame' })
+ * console.log(records.encode(Uint8Array.of(7, 0, 0, 0, 0, 0, 0, 1, 104, 105))) // Uint8Array(10) [ 7, 0, 0, 10, 0, 0, 0, 1, 104, 105 ]
+ * ```
+ */
+function header(o: HeaderOptions): Codec<Uint8Array, Bytes | string> {
+  refuseUnknown(o, ['size', 'at', 'bytes', 'endian', 'adjust', 'message', 'max'], 'header')
+  const bytes = oneOf('bytes', o.bytes ?? 4, [1, 2, 3, 4, 8])
+  const size = wholeNumber('size', o.size, bytes, LONGEST_HEADER)
+  const at = wholeNumber('at', o.at ?? 0, 0, size - bytes)
+  const endian = oneOf('endian', o.endian ?? 'big', ['big', 'little'])
+  const adjust = wholeNumber('adjust', o.adjust ?? 0, -LONGEST_FRAME, LONGEST_FRAME)
+  const whole = oneOf('message', o.message ?? 'payload', ['payload', 'frame']) === 'frame'
+  return behindHeader(`header(${size})`, { size, at, bytes, endian, adjust, max: maxOf(o, LIMITS.frame), whole })
+}
+
+const LONGEST_HEADER = LIMITS.line
+
+interface HeaderShape {
+  size: number
+  at: number
+  bytes: number
+  endian: 'big' | 'little'
+  adjust: number
+  max: number
+  /** The message holds the header too. */
+  whole: boolean
+}
+
+function behindHeader(name: string, shape: HeaderShape): Codec<Uint8Array, Bytes | string> {
+  const { size, at, bytes, adjust, whole } = shape
+  const little = shape.endian === 'little'
+  const max = Math.min(shape.max, 256 ** bytes - 1 + adjust)
+  if (max < 0) throw outOfRange('adjust', `such that a length of ${bytes} bytes can say something`, adjust)
+  const [before, behind] = [new Uint8Array(at), new Uint8Array(size - at - bytes)]
   return defineCodec<Uint8Array, Bytes | string>({
-    name: `length(${header}, ${endian})`,
+    name,
     cut: (input) => {
-      if (input.length < header) return undefined
-      const length = input.uint(0, header, little) - extra
-      if (length > max) throw input.error('TOO_LONG', `a length of ${exactly(input, header, little)} is over the limit of ${max} bytes`)
-      if (length < 0) throw input.error('BAD_FRAME', `a length of ${length + extra} does not even count its header of ${header} bytes`)
-      return withLength(input, header, length)
+      if (input.length < at + bytes) return undefined
+      const length = input.uint(at, bytes, little) + adjust
+      if (length > max) throw input.error('TOO_LONG', `a length of ${exactly(input, at, bytes, little)} is over the limit of ${max} bytes`)
+      if (length < 0) throw input.error('BAD_FRAME', `a length of ${length - adjust} is less than the ${-adjust} bytes it counts at least`)
+      return whole ? withLength(input, 0, size + length) : withLength(input, size, length)
     },
     append: (message, output) => {
-      const data = fitting(message, max)
-      output.uint(data.length + extra, header, little)
+      const data = bytesOf(message)
+      const length = whole ? data.length - size : data.length
+      if (length > max) throw tooLong(length, max)
+      const least = Math.max(0, adjust)
+      if (length < least) throw refuse('BAD_MESSAGE', `the message of ${data.length} bytes is shorter than ${least + data.length - length}`)
+      if (at > 0) output.bytes(whole ? data.subarray(0, at) : before)
+      output.uint(length - adjust, bytes, little)
+      if (whole) return output.bytes(data.subarray(at + bytes))
+      if (behind.length > 0) output.bytes(behind)
       output.bytes(data)
     },
   })
 }
 
 /** A length as it stands in the header, also where a number would be rounded. */
-function exactly(input: FrameInput, header: number, little: boolean): string {
-  if (header < 8) return `${input.uint(0, header, little)} bytes`
-  const [high, low] = little ? [input.uint(4, 4, true), input.uint(0, 4, true)] : [input.uint(0, 4, false), input.uint(4, 4, false)]
-  return `${(BigInt(high) << 32n) | BigInt(low)} bytes`
+function exactly(input: FrameInput, at: number, bytes: number, little: boolean): string {
+  const length =
+    bytes < 8
+      ? input.uint(at, bytes, little)
+      : (BigInt(input.uint(little ? at + 4 : at, 4, little)) << 32n) | BigInt(input.uint(little ? at : at + 4, 4, little))
+  return `${length} bytes`
 }
 
 /** The longest form of a 64-bit number in seven-bit groups. */
@@ -140,6 +218,51 @@ function withLength(input: FrameInput, header: number, length: number): Uint8Arr
   }
   input.skip(header)
   return input.take(length)
+}
+
+const [ZERO, NINE, COLON, COMMA] = [0x30, 0x39, 0x3a, 0x2c]
+
+/**
+ * Netstrings: the length in decimal digits, a colon, the message, a comma (cr.yp.to/proto/netstrings.txt). Strict: no leading
+ * zero, nothing but the comma behind it. `max` is 16 MiB unless said otherwise and checked as soon as the digits exceed it.
+ */
+function netstring(o: MaxOptions = {}): Codec<Uint8Array, Bytes | string> {
+  refuseUnknown(o, ['max'], 'netstring')
+  const max = maxOf(o, LIMITS.frame)
+  return defineCodec<Uint8Array, Bytes | string>({
+    name: 'netstring',
+    cut: (input) => {
+      let length = 0
+      for (let at = 0; at < input.length; at++) {
+        const byte = input.at(at)
+        if (byte === COLON && at > 0) return upToComma(input, at + 1, length)
+        if (byte < ZERO || byte > NINE) throw input.error('BAD_FRAME', 'a netstring does not begin with a length and a colon')
+        if (at === 1 && length === 0) throw input.error('BAD_FRAME', 'the length of a netstring has a leading zero')
+        length = length * 10 + byte - ZERO
+        if (length > max) throw input.error('TOO_LONG', `a length of ${length} bytes or more is over the limit of ${max} bytes`)
+      }
+      return undefined
+    },
+    append: (message, output) => {
+      const data = fitting(message, max)
+      output.text(`${data.length}:`, 'latin1')
+      output.bytes(data)
+      output.byte(COMMA)
+    },
+  })
+}
+
+function upToComma(input: FrameInput, header: number, length: number): Uint8Array | undefined {
+  const end = header + length
+  if (input.length <= end) {
+    input.expect(end + 1)
+    return undefined
+  }
+  if (input.at(end) !== COMMA) throw input.error('BAD_FRAME', 'a netstring does not end with a comma')
+  input.skip(header)
+  const message = input.take(length)
+  input.skip(1)
+  return message
 }
 
 /** Messages of one size. */
@@ -326,6 +449,11 @@ function delimited(delimiter: Bytes | string, o: MaxOptions = {}): Codec<Uint8Ar
   })
 }
 
+/** Messages with a NUL behind each, and none within, 64 KiB at most without it unless `max` says otherwise. */
+function nul(o: MaxOptions = {}): Codec<Uint8Array, Bytes | string> {
+  return { ...delimited('\0', o), name: 'nul' }
+}
+
 /** As `lineEnd`: where `mark` first stands, -1 while it may yet come, or an error once it cannot come within the limit. */
 function markAt(input: FrameInput, mark: Uint8Array, max: number): number {
   const lead = mark[0] as number
@@ -366,6 +494,23 @@ function jsonLines<T = unknown>(o: MaxOptions = {}): Codec<T> {
   )
 }
 
+/**
+ * JSON in the messages of a codec of bytes, for {@link mapped}: what is no JSON, or not valid UTF-8, is `BAD_FRAME`, what JSON
+ * cannot say is `BAD_MESSAGE`.
+ *
+ * ```ts
+ * import { codecs, json, mapped } from 'fairlead'
+ *
+ * const orders = mapped(codecs.lengthPrefixed(), json<{ item: string }>())
+ * console.log(orders.encode({ item: 'cleat' }).length) // 20
+ * ```
+ *
+ * @typeParam T what the peer is trusted to send; it is not checked
+ */
+export function json<T = unknown>(): Mapping<Uint8Array, T, string> {
+  return { decode: (message) => JSON.parse(strictText(message)) as T, encode: stringified }
+}
+
 function parsed(input: FrameInput, text: string): unknown {
   try {
     return JSON.parse(text)
@@ -390,8 +535,11 @@ export const codecs: {
   readonly raw: typeof raw
   readonly lengthPrefixed: typeof lengthPrefixed
   readonly varint: typeof varint
+  readonly header: typeof header
+  readonly netstring: typeof netstring
   readonly lines: typeof lines
   readonly delimited: typeof delimited
+  readonly nul: typeof nul
   readonly fixed: typeof fixed
   readonly jsonLines: typeof jsonLines
-} = Object.freeze({ raw, lengthPrefixed, varint, lines, delimited, fixed, jsonLines })
+} = Object.freeze({ raw, lengthPrefixed, varint, header, netstring, lines, delimited, nul, fixed, jsonLines })

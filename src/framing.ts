@@ -33,6 +33,9 @@ export interface Codec<T, S = T> {
   encode(message: S): Uint8Array
   /** As `encode`, behind what `output` holds already; spares a copy where many messages become one write. */
   append?(message: S, output: FrameOutput): void
+  /** How its decoder cuts; what {@link mapped} builds upon. Every codec of {@link defineCodec} has it. */
+  readonly cut?: Cut<T>
+  readonly last?: Cut<T> | undefined
 }
 
 /** The receiving half of a codec, without input or output of its own. */
@@ -150,6 +153,16 @@ export class FrameInput {
   /** Tells that the message at hand has `count` bytes, so that memory is not reserved in steps. Checked against a limit before. */
   expect(count: number): void {
     this.#expected = count
+  }
+
+  /** What to call to put back everything consumed since: no memory is written to before it, so that only places are kept. */
+  mark(): () => void {
+    const [bytes, start, end, own, passed] = [this.#bytes, this.#start, this.#end, this.#own, this.#passed]
+    return () => {
+      this.#replace(bytes, end, own)
+      this.#start = start
+      this.#passed = passed
+    }
   }
 
   /** The error of the message at hand. */
@@ -456,6 +469,78 @@ export function defineCodec<T, S = T>(parts: CodecParts<T, S>): Codec<T, S> {
       return output.join()
     },
     append,
+    cut,
+    last,
+  }
+}
+
+/** How messages become values and values messages. */
+export interface Mapping<T, U, S = T, V = U> {
+  /** Gives anything but `undefined`. What it throws becomes a `FrameError` `BAD_FRAME`. */
+  decode(message: T): U
+  /** What it throws becomes a `FrameError` `BAD_MESSAGE`. */
+  encode(value: V): S
+}
+
+/**
+ * A codec of typed values from a codec of messages: the same bytes on the wire, limits and errors, with `decode` behind the
+ * decoder and `encode` in front of the encoder.
+ *
+ * ```ts
+ * import { codecs, mapped } from 'fairlead'
+ *
+ * const dates = mapped(codecs.lines(), {
+ *   decode: (line) => {
+ *     const date = new Date(line)
+ *     if (Number.isNaN(date.getTime())) throw new RangeError('not a date')
+ *     return date
+ *   },
+ *   encode: (date: Date) => date.toISOString(),
+ * })
+ * const decoder = dates.decoder()
+ * decoder.push(dates.encode(new Date(0)))
+ * console.log(decoder.next()?.getTime()) // 0
+ * ```
+ *
+ * @param codec one of the library's or of {@link defineCodec}
+ */
+export function mapped<T, S, U, V = U>(codec: Codec<T, S>, mapping: Mapping<T, U, S, V>): Codec<U, V> {
+  const { name, cut, last } = codec
+  if (cut === undefined) throw invalidType('codec', 'a codec made by defineCodec', codec)
+  if (typeof mapping?.decode !== 'function' || typeof mapping.encode !== 'function') throw invalidType('mapping', 'a Mapping', mapping)
+  const through =
+    (cut: Cut<T>): Cut<U> =>
+    (input) => {
+      const undo = input.mark()
+      const message = cut(input)
+      if (message === undefined) return undefined
+      try {
+        const value = mapping.decode(message)
+        if (value === undefined) throw new TypeError('decode gave undefined')
+        return value
+      } catch (cause) {
+        undo()
+        throw input.error('BAD_FRAME', `the message cannot be decoded: ${messageOf(cause)}`, { cause })
+      }
+    }
+  return defineCodec<U, V>({
+    name: `mapped ${name}`,
+    cut: through(cut),
+    last: last && through(last),
+    append: (value, output) => {
+      const message = encoded(mapping, value)
+      if (codec.append === undefined) output.bytes(codec.encode(message))
+      else codec.append(message, output)
+    },
+  })
+}
+
+function encoded<S, V>(mapping: Mapping<never, unknown, S, V>, value: V): S {
+  try {
+    return mapping.encode(value)
+  } catch (cause) {
+    if (cause instanceof FrameError) throw cause
+    throw new FrameError('BAD_MESSAGE', `the message cannot be encoded: ${messageOf(cause)}`, { phase: 'frame', cause })
   }
 }
 

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { codecs } from '#src/codecs.js'
+import { codecs, json } from '#src/codecs.js'
 import { type FrameError, SocketError } from '#src/errors.js'
-import { type Codec, defineCodec, FrameInput, FrameOutput } from '#src/framing.js'
+import { type Codec, defineCodec, FrameInput, FrameOutput, mapped } from '#src/framing.js'
 
 const utf8 = (text: string) => Uint8Array.from(Buffer.from(text))
 const bytes = (...values: number[]) => Uint8Array.from(values)
@@ -94,6 +94,46 @@ const samples: Sample[] = [
     'one more than the limit': hex('ad 02'),
     'cut in the length': hex('01 61 ac'),
     'cut in the payload': hex('05 61 61'),
+  }),
+  of(codecs.netstring({ max: 200 }), payloads, {
+    'the example of its page': utf8('12:hello world!,'),
+    'one more than the limit': utf8('0:,201:'),
+    'a leading zero': utf8('0:,01:a,'),
+    'two zeros': utf8('00:,'),
+    'no digits': utf8(':,'),
+    'a sign': utf8('1:a,+1:a,'),
+    'a space': utf8(' 1:a,'),
+    'no comma': utf8('1:a,1:a;'),
+    'a comma too early': utf8('3:ab,x'),
+    'digits only': new Uint8Array(64).fill(0x39),
+    'cut in the length': utf8('1:a,12'),
+    'cut in the payload': utf8('1:a,12:hello'),
+    'cut before the comma': utf8('1:a,5:hello'),
+  }),
+  of(codecs.header({ size: 12, at: 3, bytes: 3, endian: 'little', adjust: -12, max: 200 }), payloads, {
+    'less than its header': hex('000000 0b0000 000000000000'),
+    'over the limit, seen before the header is complete': hex('000000 d50000'),
+    'any other bytes': hex('010203 0d0000 040506070809 61 ffffff 0c0000 ffffffffffff'),
+    'cut behind the length': hex('000000 0d0000 00'),
+  }),
+  of(codecs.header({ size: 4, at: 2, bytes: 2, message: 'frame', max: 8 }), [hex('01020000'), hex('01020003 616263')], {
+    'over the limit': hex('01020009'),
+    cut: hex('01020003 6162'),
+  }),
+  of(codecs.header({ size: 1, bytes: 1, adjust: 2 }), [utf8('ab'), utf8('abc')]),
+  of(codecs.nul({ max: 8 }), [bytes(), utf8('a'), utf8('12345678')], { long: utf8('a\x00123456789\0'), cut: utf8('a\0b') }),
+  of(mapped(codecs.lengthPrefixed({ bytes: 1 }), json()), [null, 0, 'é', [], { a: [1] }], {
+    'not JSON': joined(utf8('\u00011\u0002{}'), utf8('\u0003{a}'), utf8('\u00012')),
+    'not UTF-8': hex('01 31 03 22ff22'),
+    'nothing at all': hex('00'),
+    'cut in the payload': hex('01 31 05 31'),
+  }),
+  of(mapped(codecs.lines({ lastUnterminated: true }), { decode: Number, encode: String }), [1, -2.5], {
+    tail: utf8('1\n2'),
+  }),
+  of(mapped(codecs.lines({ lastUnterminated: true, encoding: 'bytes' }), json()), [1, [2]], {
+    'a tail that is no JSON': utf8('1\n2\n{'),
+    'a tail that is': utf8('1\n{}'),
   }),
   of(codecs.fixed(5), [utf8('hello'), bytes(0, 10, 13, 255, 1)], { cut: utf8('hello wor') }),
   ...(['lf', 'crlf', 'either'] as const).map((ending) =>
@@ -236,6 +276,10 @@ describe('limits', () => {
   const limited: [string, (max: number) => Codec<unknown, never>, number][] = [
     ['length prefix', (max) => codecs.lengthPrefixed({ max }), 100],
     ['varint', (max) => codecs.varint({ max }), 200],
+    ['netstring', (max) => codecs.netstring({ max }), 100],
+    ['header', (max) => codecs.header({ size: 6, at: 1, max, adjust: -6 }), 100],
+    ['nul', (max) => codecs.nul({ max }), 100],
+    ['mapped', (max) => mapped(codecs.lengthPrefixed({ max }), { decode: String, encode: (value: string) => value }), 100],
     ['lines', (max) => codecs.lines({ max }), 100],
     ['delimiter', (max) => codecs.delimited('::', { max }), 100],
     ['JSON lines', (max) => codecs.jsonLines({ max }), 100],
@@ -284,6 +328,10 @@ describe('limits', () => {
     ['2^64 - 1 as varint', codecs.varint(), 'ffffffffffffffffff01'],
     ['2^63 as varint', codecs.varint(), '80808080808080808001'],
     ['2^32 as varint', codecs.varint(), '8080808010'],
+    ['2^64 - 1 in a header', codecs.header({ size: 10, at: 1, bytes: 8, adjust: -10 }), '00 ffffffffffffffff'],
+    ['2^24 - 1 in a header, little endian', codecs.header({ size: 4, bytes: 3, endian: 'little', max: 2 ** 20 }), 'ffffff'],
+    ['2^63 as netstring', codecs.netstring(), Buffer.from('9223372036854775808').toString('hex')],
+    ['one over 16 MiB as netstring', codecs.netstring(), Buffer.from('16777217').toString('hex')],
   ]
   for (const [name, codec, header] of hostile) {
     test(`F3 F6 a length of ${name} fails on the header`, () => {
@@ -332,6 +380,12 @@ describe('limits', () => {
     'size 0': () => codecs.fixed(0),
     'an empty delimiter': () => codecs.delimited(''),
     'a header of 3 bytes': () => codecs.lengthPrefixed({ bytes: 3 as never }),
+    'a length of 5 bytes': () => codecs.header({ size: 8, bytes: 5 as never }),
+    'a header smaller than its length': () => codecs.header({ size: 3 }),
+    'a length that begins before the header': () => codecs.header({ size: 4, at: -1 }),
+    'a length that ends behind the header': () => codecs.header({ size: 8, at: 5 }),
+    'a length that cannot count its header': () => codecs.header({ size: 300, bytes: 1, adjust: -300 }),
+    'an unknown form of message': () => codecs.header({ size: 4, message: 'both' as never }),
     'an unknown order': () => codecs.lengthPrefixed({ endian: 'middle' as never }),
     'an unknown ending': () => codecs.lines({ ending: 'cr' as never }),
     'an unknown encoding': () => codecs.lines({ encoding: 'utf7' as never }),
@@ -342,6 +396,12 @@ describe('limits', () => {
   test('wrong types are type errors', () => {
     const typed = { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' }
     assert.throws(() => codecs.lines({ max: '1' as never }), typed)
+    assert.throws(() => codecs.header({ size: 4.5 }), typed)
+    assert.throws(() => mapped(codecs.lines(), {} as never), typed)
+    assert.throws(
+      () => mapped({ name: 'own', decoder: () => codecs.lines().decoder(), encode: utf8 }, { decode: String, encode: String }),
+      typed,
+    )
     assert.throws(() => codecs.lengthPrefixed().encode(1 as never), typed)
     assert.throws(() => codecs.lines().encode(bytes(1) as never), typed)
     assert.throws(
@@ -418,6 +478,10 @@ describe('encoders refuse what decoders would read differently', () => {
     ['the delimiter', () => codecs.delimited('--').encode('a--b')],
     ['half of the delimiter, doubled by the delimiter itself', () => codecs.delimited('--').encode('a-')],
     ['too few bytes', () => codecs.fixed(4).encode('abc')],
+    ['a NUL', () => codecs.nul().encode('a\0b')],
+    ['less than its header', () => codecs.header({ size: 4, message: 'frame' }).encode('abc')],
+    ['less than what the length leaves out', () => codecs.header({ size: 4, adjust: 2 }).encode('a')],
+    ['what a mapping cannot encode', () => mapped(codecs.netstring(), json()).encode({ n: 1n })],
     ['undefined', () => codecs.jsonLines().encode(undefined)],
     ['a function', () => codecs.jsonLines().encode(() => {})],
     ['a bigint', () => codecs.jsonLines().encode({ n: 1n })],
@@ -450,6 +514,85 @@ function nested(depth: number): unknown {
   for (let i = 0; i < depth; i++) value = [value]
   return value
 }
+
+describe('netstring', () => {
+  test('the example of its page', () => {
+    assert.deepEqual(codecs.netstring().encode('hello world!'), utf8('12:hello world!,'))
+    assert.deepEqual(codecs.netstring().encode(''), utf8('0:,'))
+  })
+})
+
+describe('header', () => {
+  test('the length counts what it is told to, and the other bytes are zero', () => {
+    assert.deepEqual(codecs.header({ size: 6, at: 2, bytes: 2, adjust: -6 }).encode('hi'), hex('0000 0008 0000 6869'))
+    assert.deepEqual(codecs.header({ size: 4, at: 1, bytes: 3, endian: 'little' }).encode('hi'), hex('00 020000 6869'))
+  })
+
+  test('a frame keeps the other bytes of its header, and its length is filled in', () => {
+    const codec = codecs.header({ size: 4, at: 1, bytes: 2, message: 'frame' })
+    const frame = hex('07 ffff 09 6162')
+    assert.deepEqual(codec.encode(frame), hex('07 0002 09 6162'))
+    assert.deepEqual(frame, hex('07 ffff 09 6162'))
+    assert.deepEqual(decode(codec, [hex('07 0002 09 6162')]).messages, [hex('07 0002 09 6162')])
+  })
+})
+
+describe('mapped', () => {
+  const even = mapped(codecs.fixed(1), {
+    decode: ([byte = 0]) => {
+      if (byte % 2 === 1) throw new RangeError(`${byte} is odd`)
+      return byte === 2 ? undefined : byte
+    },
+    encode: (value: number | undefined) => {
+      if (value === undefined || value > 255) throw new RangeError(`${value} is no byte`)
+      return bytes(value)
+    },
+  })
+
+  test('what decode throws is BAD_FRAME with its place and its cause, and the bytes stay to be had', () => {
+    const decoder = even.decoder()
+    decoder.push(bytes(4, 6, 7, 8))
+    assert.deepEqual([decoder.next(), decoder.next()], [4, 6])
+    const failed = { name: 'FrameError', code: 'BAD_FRAME', offset: 2, message: /7 is odd, at stream offset 2/ }
+    assert.throws(() => decoder.next(), failed)
+    assert.throws(
+      () => decoder.next(),
+      (error: Error) => (error.cause as Error).cause instanceof RangeError,
+    )
+    assert.deepEqual(decoder.rest(), bytes(7, 8))
+    assert.equal(decoder.offset, 2)
+  })
+
+  test('a large message that was handed over whole is put back as well', () => {
+    const codec = mapped(codecs.lengthPrefixed(), json())
+    const stream = joined(codec.encode('x'.repeat(100_000)), codecs.lengthPrefixed().encode(new Uint8Array(100_000)), bytes(1, 2))
+    const decoder = codec.decoder()
+    decoder.push(stream.slice())
+    assert.equal((decoder.next() as string).length, 100_000)
+    assert.throws(() => decoder.next(), { code: 'BAD_FRAME', offset: 100_006 })
+    assert.deepEqual(decoder.rest(), stream.slice(100_006))
+  })
+
+  test('undefined is no message', () => {
+    const decoder = even.decoder()
+    decoder.push(bytes(2))
+    assert.throws(() => decoder.next(), { code: 'BAD_FRAME', message: /decode gave undefined/ })
+  })
+
+  test('what encode throws is BAD_MESSAGE with its cause, but an error of framing stays what it is', () => {
+    assert.throws(() => even.encode(256), { name: 'FrameError', code: 'BAD_MESSAGE', message: /256 is no byte/ })
+    assert.throws(() => mapped(even, { decode: Number, encode: () => undefined }).encode(1), {
+      code: 'BAD_MESSAGE',
+      message: /undefined is no byte/,
+    })
+    assert.throws(() => mapped(codecs.nul({ max: 1 }), json()).encode('long'), { code: 'TOO_LONG' })
+  })
+
+  test('mappings stack', () => {
+    const codec = mapped(even, { decode: (n) => (n ?? 0) / 2, encode: (half: number) => half * 2 })
+    assert.deepEqual(decode(codec, [joined(codec.encode(3), codec.encode(4))]).messages, [3, 4])
+  })
+})
 
 describe('JSON lines', () => {
   test('nesting as deep as a line allows is decoded or refused, never a stack overflow', () => {

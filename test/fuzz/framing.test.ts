@@ -4,9 +4,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { codecs } from '#src/codecs.js'
+import { codecs, json } from '#src/codecs.js'
 import { SocketError } from '#src/errors.js'
-import type { Codec } from '#src/framing.js'
+import { type Codec, mapped } from '#src/framing.js'
 
 const seconds = Number(process.env['FAIRLEAD_FUZZ_SECONDS'] ?? 1)
 const seed = Number(process.env['FAIRLEAD_FUZZ_SEED'] ?? 20_261_120)
@@ -52,11 +52,15 @@ function cutAt(stream: Uint8Array, cuts: readonly number[]): Uint8Array[] {
 /** Few different bytes, so that delimiters, lengths and their beginnings are frequent. */
 const noise = fc.oneof(
   fc.uint8Array({ maxLength: 64 }),
-  fc.array(fc.constantFrom(0, 1, 2, 10, 13, 34, 45, 48, 91, 93, 97, 128, 255), { maxLength: 64 }).map((values) => Uint8Array.from(values)),
+  fc
+    .array(fc.constantFrom(0, 1, 2, 10, 13, 34, 44, 45, 48, 49, 58, 91, 93, 97, 128, 255), { maxLength: 64 })
+    .map((values) => Uint8Array.from(values)),
 )
 const cuts = fc.array(fc.nat(1000), { maxLength: 12 })
 
 const payload = fc.uint8Array({ maxLength: 40 })
+/** A header of three bytes, the second of them the length of the rest. */
+const frame = payload.map((data) => Uint8Array.of(data.length, data.length, 7, ...data))
 const text = fc.string({ unit: 'binary', maxLength: 24 })
 const entries: Record<string, [Codec<unknown, never>, fc.Arbitrary<unknown>]> = {
   'length 1': [codecs.lengthPrefixed({ bytes: 1, max: 30 }), payload],
@@ -75,6 +79,16 @@ const entries: Record<string, [Codec<unknown, never>, fc.Arbitrary<unknown>]> = 
   'delimited by one': [codecs.delimited('\n', { max: 20 }), payload],
   'delimited by two': [codecs.delimited('\r\n', { max: 20 }), payload],
   'delimited by itself': [codecs.delimited(Uint8Array.of(97, 97, 97), { max: 20 }), noise],
+  nul: [codecs.nul({ max: 20 }), noise],
+  netstring: [codecs.netstring({ max: 30 }), payload],
+  'header with a length that counts more': [codecs.header({ size: 5, at: 1, bytes: 3, adjust: -7, max: 30 }), payload],
+  'header with a length that counts less': [codecs.header({ size: 2, bytes: 1, adjust: 3, max: 30 }), payload],
+  'header and payload': [codecs.header({ size: 3, at: 1, bytes: 1, message: 'frame', max: 30 }), frame],
+  'JSON in netstrings': [mapped(codecs.netstring({ max: 40 }), json()), fc.jsonValue({ maxDepth: 3 })],
+  'JSON in lines, the last without an end': [
+    mapped(codecs.lines({ lastUnterminated: true, max: 20, encoding: 'bytes' }), json()),
+    fc.jsonValue({ maxDepth: 3 }),
+  ],
   'JSON lines': [codecs.jsonLines({ max: 40 }), fc.jsonValue({ maxDepth: 3 })],
 }
 
