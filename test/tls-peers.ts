@@ -5,7 +5,7 @@ import type { Clock, StreamHandle } from '#src/driver.js'
 import { memoryPair } from '#src/drivers/memory.js'
 import { secure, type Secured, type TlsInfo } from '#src/tls.js'
 import { type ClientTlsOptions, prepareClient, prepareServer, type ServerTls, type ServerTlsOptions } from '#src/tls-options.js'
-import { type Authority, developmentAuthority, type Issued } from '#src/authority.js'
+import { type Authority, developmentAuthority, type Issued } from 'fairlead/testing'
 
 export type Version = 'TLSv1.2' | 'TLSv1.3'
 export const VERSIONS: readonly Version[] = ['TLSv1.2', 'TLSv1.3']

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash, X509Certificate } from 'node:crypto'
 import { test } from 'node:test'
-import { developmentAuthority } from '#src/authority.js'
+import { developmentAuthority } from 'fairlead/testing'
 import { SessionCache } from '#src/sessions.js'
 import { type ClientTlsOptions, prepareServer, type ServerTlsOptions } from '#src/tls-options.js'
 import { HOST, handshakes, pair, Peer, VERSIONS, world } from './tls-peers.js'

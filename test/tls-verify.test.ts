@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash, X509Certificate } from 'node:crypto'
 import { test } from 'node:test'
-import { developmentAuthority } from '#src/authority.js'
+import { developmentAuthority } from 'fairlead/testing'
 import type { ClientTlsOptions, ServerTlsOptions } from '#src/tls-options.js'
 import { prepareClient } from '#src/tls-options.js'
 import { clientFailure, HOST, handshakes, pair, VERSIONS, world } from './tls-peers.js'

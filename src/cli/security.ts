@@ -3,7 +3,7 @@
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { readFileSync } from 'node:fs'
-import { developmentAuthority, type ParsedEndpoint, type ServerTlsOptions, TlsError, type TlsOptions } from '../index.js'
+import { type ParsedEndpoint, type ServerTlsOptions, TlsError, type TlsOptions } from '../index.js'
 import { type OptionName, type Options, UsageError } from './arguments.js'
 import type { Reporter } from './report.js'
 
@@ -18,15 +18,16 @@ const CREDENTIALS: readonly OptionName[] = ['cert', 'key', 'passphrase']
 
 /** Refuses TLS settings where there is no TLS: they would promise a protection that is not there. */
 export function checkTlsOptions(options: Options, command: string, sides: { listening: boolean; dialling: boolean }): void {
+  const onlyDials = command === 'connect' || command === 'send'
   const idle = [
     ...(sides.dialling ? [] : TOWARDS_PEER),
     ...(sides.listening ? [] : OF_LISTENING),
     ...(sides.dialling || sides.listening ? [] : OF_ANY_TLS),
-    ...((command === 'connect' ? sides.dialling : sides.listening) ? [] : CREDENTIALS),
+    ...((onlyDials ? sides.dialling : sides.listening) ? [] : CREDENTIALS),
   ]
   const given = idle.find((name) => options[name] !== undefined)
   if (given === undefined) return
-  const where = command === 'connect' ? 'a tls: endpoint or --starttls' : 'a tls: endpoint on the side it is for'
+  const where = onlyDials ? 'a tls: endpoint or --starttls' : 'a tls: endpoint on the side it is for'
   throw new UsageError(`--${given} needs ${where}`, command)
 }
 
@@ -64,7 +65,7 @@ function secret(path: string): string {
 }
 
 /** For the side that dials. In a relay `--cert` is for the listening side, and `--client-cert` for this one. */
-export function clientTls(options: Options, command: 'connect' | 'relay'): TlsOptions {
+export function clientTls(options: Options, command: 'connect' | 'relay' | 'send'): TlsOptions {
   const { ca, crl, pin } = options
   const [cert, key] = command === 'relay' ? [options['client-cert'], options['client-key']] : [options.cert, options.key]
   const serverName = options['server-name']
@@ -92,6 +93,8 @@ export interface Made {
 
 /** A certificate for this machine, from an authority that is made on first use. */
 export async function developmentCertificate(options: Options, host?: string): Promise<Made> {
+  // Loaded when first needed: most runs of the program make no certificate.
+  const { developmentAuthority } = await import('../testing/index.js')
   const authority = await developmentAuthority({ directory: join(stateDirectory(options), 'authority') })
   const own = host === undefined || ['localhost', '127.0.0.1', '::1', '0.0.0.0', '::'].includes(host)
   const names = ['localhost', '127.0.0.1', '::1', ...(own ? [] : [host])]

@@ -7,7 +7,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { TestContext } from 'node:test'
-import { type Authority, developmentAuthority } from 'fairlead'
+import { type Authority, developmentAuthority } from 'fairlead/testing'
 import { folder } from './program.js'
 
 let made: Promise<Authority> | undefined

@@ -7,7 +7,8 @@ import { createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { before, describe, test, type TestContext } from 'node:test'
 import { TLSSocket } from 'node:tls'
-import { type Authority, developmentAuthority, EXIT_CODES } from 'fairlead'
+import { EXIT_CODES } from 'fairlead'
+import { type Authority, developmentAuthority } from 'fairlead/testing'
 import { fairlead, folder, Output } from './program.js'
 
 let authority: Authority

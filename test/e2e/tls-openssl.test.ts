@@ -8,7 +8,8 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { type Authority, connect, developmentAuthority, type Issued, listen, serve } from 'fairlead'
+import { connect, listen, serve } from 'fairlead'
+import { type Authority, developmentAuthority, type Issued } from 'fairlead/testing'
 
 const openssl = spawnSync('openssl', ['version']).status === 0
 const skip = openssl ? false : 'openssl is not installed'

@@ -8,9 +8,9 @@ import { chmodSync, closeSync, existsSync, fchmodSync, lstatSync, mkdirSync, ope
 import { isIP } from 'node:net'
 import { join } from 'node:path'
 import type * as X509 from '@peculiar/x509'
-import { outOfRange, SystemFailure, systemFailure } from './errors.js'
-import { matchesIdentity } from './identity.js'
-import { alternativeNames } from './x509.js'
+import { outOfRange, SystemFailure, systemFailure } from '../errors.js'
+import { matchesIdentity } from '../identity.js'
+import { alternativeNames } from '../x509.js'
 
 export interface IssueOptions {
   /** DNS names (`*.example.com` too) and IP addresses it is for. Default `['localhost', '127.0.0.1', '::1']`. */
@@ -92,7 +92,8 @@ function load(): Promise<Library> {
  * Makes an authority, or takes the one kept in `directory`.
  *
  * ```ts
- * import { connect, developmentAuthority, listen } from 'fairlead'
+ * import { connect, listen } from 'fairlead'
+ * import { developmentAuthority } from 'fairlead/testing'
  *
  * const authority = await developmentAuthority()
  * const { cert, key } = await authority.issue({ names: ['localhost'] })
