@@ -45,6 +45,8 @@ export interface ErrorFacts {
   cause?: unknown
   /** Bytes of a failed write that had been handed to the system. */
   bytesWritten?: number
+  /** Datagrams of a failed batch that had been sent. */
+  datagramsWritten?: number
   /** Set when a driver could not tell a clean end from a reset right behind it. */
   endUncertain?: boolean
 }
@@ -60,6 +62,7 @@ export const CODES = {
   },
   Broken: {
     ECONNRESET: 'the peer reset the connection',
+    ECONNREFUSED: 'nobody receives datagrams at the peer',
     EPIPE: 'the peer no longer reads',
     ETIMEDOUT: 'the peer stopped answering',
     ECONNABORTED: 'the connection was aborted by the system',
@@ -110,6 +113,9 @@ export const CODES = {
     EINVAL: 'the system refused the argument',
     ENOTSUP: 'the system does not support this',
     ENOTSOCK: 'the file is not a socket',
+    EMSGSIZE: 'the datagram is longer than the system can send',
+    EDESTADDRREQ: 'there is nobody to send to',
+    EISCONN: 'the socket is connected to another peer',
     ESELFCONNECT: 'the connection met itself, nobody listens there',
     UNSUPPORTED: 'this driver cannot do this',
     UNKNOWN: 'the system call failed',
@@ -212,6 +218,7 @@ export class SocketError<Code extends string = ErrorCode> extends Error {
   declare readonly phase?: Phase
   declare readonly attempts?: readonly Attempt[]
   declare readonly bytesWritten?: number
+  declare readonly datagramsWritten?: number
   declare readonly endUncertain?: boolean
 
   constructor(code: Code, message: string, facts: ErrorFacts = {}) {
@@ -318,7 +325,7 @@ function editDistance(a: string, b: string): number {
 
 /** Refuses every own key of `options` that is not in `known`, naming the nearest known one. */
 export function refuseUnknown(options: object, known: Iterable<string>, op: string): void {
-  const names = new Set(known)
+  const names = known instanceof Set ? (known as ReadonlySet<string>) : new Set(known)
   for (const key of Object.keys(options)) {
     if (names.has(key)) continue
     const near = nearest(key, names)
@@ -329,10 +336,16 @@ export function refuseUnknown(options: object, known: Iterable<string>, op: stri
   }
 }
 
+/** The `code` of whatever was thrown, or an empty text. */
+export function errorCode(error: unknown): string {
+  const { code } = Object(error) as { code?: unknown }
+  return typeof code === 'string' ? code : ''
+}
+
 /** The POSIX code of an error thrown by the platform, or undefined. */
 export function systemCode(error: unknown): string | undefined {
-  const code = typeof error === 'object' && error !== null ? (error as { code?: unknown }).code : undefined
-  return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : undefined
+  const code = errorCode(error)
+  return /^E[A-Z0-9]+$/.test(code) ? code : undefined
 }
 
 /** A failure of an established stream as `Broken`, with the POSIX code of its cause. */

@@ -19,17 +19,15 @@ export {
   type UnixAddress,
   type UnixEndpoint,
 } from './address.js'
-export { codecs, type LengthOptions, type LineEnding, type LinesOptions, type MaxOptions } from './codecs.js'
-export {
-  developmentAuthority,
-  type Authority,
-  type AuthorityOptions,
-  type Issued,
-  type IssuedFiles,
-  type IssueOptions,
-} from './authority.js'
+export { codecs, json, type HeaderOptions, type LengthOptions, type LineEnding, type LinesOptions, type MaxOptions } from './codecs.js'
+export type { BindOptions, DatagramConnectOptions, DatagramEndpoint } from './bind.js'
 export { Connection } from './connection.js'
+export { DatagramSocket, type GroupOptions } from './datagram.js'
+export type { DatagramUrl } from './datagram-life.js'
+export type { Datagram } from './datagram-in.js'
+export type { Outgoing } from './datagram-out.js'
 export { Deadline } from './deadline.js'
+export { Delivery, type DeliveryMode } from './delivery.js'
 export {
   AddressError,
   Broken,
@@ -58,25 +56,48 @@ export {
   FrameDecoder,
   FrameInput,
   FrameOutput,
+  mapped,
   type Codec,
   type CodecParts,
   type Cut,
   type Decoder,
   type FrameFacts,
+  type Mapping,
 } from './framing.js'
 export { MessageStream, type DetachOptions } from './messages.js'
 export {
+  bind,
   connect,
   listen,
+  lookup,
   Network,
   network,
+  reverse,
   serve,
   type ConnectOptions,
   type Dialer,
   type ListenOptions,
   type NetworkOptions,
 } from './network.js'
-export { Owner, type EndReport } from './owner.js'
+export { hostName, interfaces, service, type InterfaceAddress, type NameOptions, type Service } from './names.js'
+export {
+  OPTIONS,
+  type CreationOptions,
+  type OptionAbility,
+  type OptionInputs,
+  type OptionMoment,
+  type OptionName,
+  type OptionRow,
+  type OptionTransport,
+  type OptionValues,
+  type OptionValueType,
+  type PeerCredentials,
+  type RawOption,
+  type SettableName,
+  type SocketKind,
+  type TcpInfo,
+} from './options.js'
+export { Owner, type EndReport, type Owned } from './owner.js'
 export {
   allOf,
   policyFrom,
@@ -91,6 +112,7 @@ export {
 } from './policy.js'
 export { Cidr, classify, isGlobal, type AddressRange, type Classification } from './ranges.js'
 export { cachingResolver, systemResolver, type LookupOptions, type ResolvedAddress, type Resolver } from './resolve.js'
+export { Interests, select, type Interest, type InterestOptions, type Readiness, type Ready, type Selectable } from './select.js'
 export {
   Server,
   type DrainReport,
@@ -107,6 +129,7 @@ export {
   type CloseReport,
   type ConnectionState,
   type ConnectionStats,
+  type DatagramStats,
   type Defaults,
   type Limits,
   type LimitOptions,

@@ -16,10 +16,21 @@ import {
   reachableEndpoint,
 } from './address.js'
 import { limit, milliseconds, wholeNumber } from './arguments.js'
+import {
+  bindDatagram,
+  type BindOptions,
+  connectDatagram,
+  type DatagramConnectOptions,
+  type DatagramEndpoint,
+  type Ground,
+  isDatagram,
+  isMissingFamily,
+} from './bind.js'
 import { dialEndpoint } from './connect.js'
-import { Connection, type Origin } from './connection.js'
+import { Connection } from './connection.js'
+import type { DatagramSocket } from './datagram.js'
 import { spanning, systemClock } from './deadline.js'
-import type { Clock, DialSettings, Driver, KeepAlive, ListenerHandle, ListenSettings } from './driver.js'
+import type { Clock, DialSettings, Driver, ListenerHandle, ListenSettings } from './driver.js'
 import { node } from './drivers/node.js'
 import {
   AddressError,
@@ -33,13 +44,16 @@ import {
   SystemFailure,
   systemFailure,
 } from './errors.js'
-import { Budget, defaultOwner, type EndReport, Owner, setDefaultOwner } from './owner.js'
+import type { Origin } from './lifetime.js'
+import { lookUpName, type NameOptions, namesOf } from './names.js'
+import { type CreationOptions, creationNames, creationOptions, tcpSettings } from './options.js'
+import { Budget, currentOwner, defaultOwner, type EndReport, Owner, placeOf, setDefaultOwner } from './owner.js'
 import { enforce, type Policy, type PolicyFunction, toPolicy } from './policy.js'
-import { cachingResolver, type Resolver, resolveEndpoint, systemResolver } from './resolve.js'
+import { cachingResolver, type ResolvedAddress, type Resolver, resolveEndpoint, systemResolver } from './resolve.js'
 import { type Handler, SERVER_OPTIONS, type ServeOptions, Server } from './server.js'
 import { type Defaults, LIMITS, type Limits, type Wait } from './stream.js'
 import { secure } from './tls.js'
-import { type ClientTlsOptions, prepareClient, prepareServer, type ServerTlsOptions } from './tls-options.js'
+import { type ClientTls, type ClientTlsOptions, prepareClient, prepareServer, type ServerTlsOptions } from './tls-options.js'
 import { Trace } from './trace.js'
 import { listenUnix } from './unix.js'
 
@@ -48,10 +62,6 @@ interface OpenOptions extends Wait {
   owner?: Owner | undefined
   /** Default times of the connection, or of those that are accepted. */
   defaults?: Defaults | undefined
-  /** Send small segments at once (TCP_NODELAY). Default true. */
-  noDelay?: boolean | undefined
-  /** Probe silent peers: times in milliseconds and a count. Default 15 s, 15 s and 9 where the driver can; `false`: never. */
-  keepAlive?: Partial<KeepAlive> | boolean | undefined
 }
 
 /** Dials on behalf of `connect`: a proxy client, a tunnel, a test double. It keeps the deadline it is given. */
@@ -59,7 +69,8 @@ export interface Dialer {
   connect(to: ParsedEndpoint, wait: Wait): Promise<Connection>
 }
 
-export interface ConnectOptions extends OpenOptions {
+/** With the options of the socket, by the names of `docs/options.md`; `noDelay` and `keepAlive` are on unless switched off. */
+export interface ConnectOptions extends OpenOptions, CreationOptions<'connection'> {
   /** Local address to connect from: `192.0.2.7`, `::1`, or with a port, `tcp://192.0.2.7:5000`. */
   from?: Endpoint | undefined
   /** Use this connection as the transport, or let this dialer make one. */
@@ -72,13 +83,10 @@ export interface ConnectOptions extends OpenOptions {
   stagger?: number | undefined
 }
 
-export interface ListenOptions extends OpenOptions {
+/** With the options of the listener and of the connections it accepts, by the names of `docs/options.md`. */
+export interface ListenOptions extends OpenOptions, CreationOptions<'listener'> {
   /** Length of the system's queue of connections nobody has taken. Default 511; the system may cap it. */
   backlog?: number | undefined
-  /** Serve IPv6 alone on a wildcard address. Default false. */
-  ipv6Only?: boolean | undefined
-  /** Let several processes listen at this address (SO_REUSEPORT). Default false. */
-  reusePort?: boolean | undefined
   /** Permissions of a UNIX socket. Default 0o600. */
   mode?: number | undefined
   /** Remove a UNIX socket at the path that nobody answers. Default true. */
@@ -99,10 +107,13 @@ export interface NetworkOptions {
   name?: string | undefined
 }
 
-const OPEN_OPTIONS = ['timeout', 'deadline', 'signal', 'owner', 'defaults', 'noDelay', 'keepAlive', 'tls'] as const
-const CONNECT_OPTIONS = [...OPEN_OPTIONS, 'from', 'via', 'family', 'stagger'] as const
-const LISTEN_OPTIONS = [...OPEN_OPTIONS, 'backlog', 'ipv6Only', 'reusePort', 'mode', 'unlinkStale'] as const
-const SERVE_OPTIONS = [...LISTEN_OPTIONS, ...SERVER_OPTIONS] as const
+const OPEN_OPTIONS = ['timeout', 'deadline', 'signal', 'owner', 'defaults', 'tls'] as const
+const CONNECT_OPTIONS: ReadonlySet<string> = new Set([...OPEN_OPTIONS, 'from', 'via', 'family', 'stagger', ...creationNames('connection')])
+const LISTEN_OPTIONS = [...OPEN_OPTIONS, 'backlog', 'mode', 'unlinkStale', ...creationNames('listener')]
+const BIND_OPTIONS: readonly string[] = ['timeout', 'deadline', 'signal', 'owner', ...creationNames('datagram')]
+const SERVE_OPTIONS = [...LISTEN_OPTIONS, ...SERVER_OPTIONS]
+
+type StreamSettings = Pick<DialSettings, 'noDelay' | 'keepAlive' | 'options'>
 
 const BACKLOG = 511
 
@@ -147,32 +158,83 @@ export class Network extends Owner {
   /**
    * Connects to an endpoint. `timeout` and `deadline` (default 30 s) cover look-up, all attempts, proxies and TLS.
    *
+   * To a `udp:` or `unixgram:` endpoint it gives a datagram socket that exchanges datagrams with that peer alone; no
+   * packet is sent for that, so a peer that is not there shows later.
+   *
    * @throws `AddressError`, `Denied`, `SystemFailure` with `attempts`, `DeadlineError`, `Cancelled`, `TlsError`
    */
-  async connect(to: Endpoint, o: ConnectOptions = {}): Promise<Connection> {
+  connect(to: DatagramEndpoint, o?: DatagramConnectOptions): Promise<DatagramSocket>
+  connect(to: Endpoint, o?: ConnectOptions): Promise<Connection>
+  async connect(to: Endpoint, o: ConnectOptions | DatagramConnectOptions = {}): Promise<Connection | DatagramSocket> {
+    const endpoint = parsedFor(to, 'connect')
+    return isDatagram(endpoint) ? this.#connectDatagram(endpoint, o as DatagramConnectOptions) : this.#connectStream(to, o)
+  }
+
+  async #connectDatagram(endpoint: ParsedEndpoint, o: DatagramConnectOptions): Promise<DatagramSocket> {
+    refuseUnknown(o, [...BIND_OPTIONS, 'from', 'family'], 'connect')
+    const from = o.from === undefined ? undefined : fromAddress(o.from, 'unixgram')
+    return connectDatagram(this.#ground(o.owner), endpoint, from, o)
+  }
+
+  /**
+   * Binds a datagram socket: `udp://host:port` (port 0: any free one; an empty host: all of them, IPv4 and IPv6), or
+   * `unixgram:/path` where the driver has them.
+   *
+   * @throws `AddressError`, `Denied`, `SystemFailure`, `OptionError`, `DeadlineError`, `Cancelled`
+   */
+  async bind(at: Endpoint, o: BindOptions = {}): Promise<DatagramSocket> {
+    refuseUnknown(o, BIND_OPTIONS, 'bind')
+    return bindDatagram(this.#ground(o.owner), parsedFor(at, 'bind'), o)
+  }
+
+  #ground(owner: Owner | undefined): Ground {
+    return { driver: this.driver, resolver: this.resolver, policy: this.#policy, owner: this.ownerOf(owner) }
+  }
+
+  async #connectStream(to: Endpoint, o: ConnectOptions): Promise<Connection> {
     refuseUnknown(o, CONNECT_OPTIONS, 'connect')
     const endpoint = streamEndpoint(to, 'connect')
     const text = formatEndpoint(endpoint)
     const facts: ErrorFacts = { op: 'connect', endpoint: text }
     const defaults = defaultsOf(this.#defaults, o.defaults, 'connect')
-    const { clock, limits } = this.shared
-    const left = spanning({ timeout: o.timeout, deadline: o.deadline, signal: o.signal }, clock, limits.connect)
+    const { limits } = this.shared
+    const owner = this.ownerOf(o.owner)
+    const where = placeOf(this.shared)
     const tls = isTls(endpoint)
       ? prepareClient({ handshakeTimeout: limits.handshake, ...o.tls }, { host: hostOf(endpoint), endpoint: text })
       : plain(o.tls, facts)
-    if (o.via !== undefined) return this.#connectVia(endpoint, o.via, left, o, facts)
+    const from = o.from === undefined ? undefined : fromAddress(o.from)
+    const settings = { ...this.#made('connection', endpoint, o, facts), from }
+    const origin: Origin = { owner, role: 'dialled', driver: this.driver.name, endpoint: text, defaults }
+    return owner.opening(o, 'connect', async (wait) => {
+      if (o.via !== undefined) return this.#connectVia(endpoint, o.via, wait, o, facts)
+      const connection = await this.#dial(endpoint, tls, origin, settings, wait, o)
+      return connection.given(where)
+    })
+  }
+
+  async #dial(
+    endpoint: ParsedEndpoint,
+    tls: ClientTls | undefined,
+    origin: Origin,
+    settings: DialSettings,
+    wait: Wait,
+    o: ConnectOptions,
+  ): Promise<Connection> {
+    const facts: ErrorFacts = { op: 'connect', endpoint: formatEndpoint(endpoint) }
+    const { clock, limits } = this.shared
+    const left = spanning(wait, clock, limits.connect)
     const { handle } = await dialEndpoint({
       endpoint,
       driver: this.driver,
       resolver: this.resolver,
       clock,
       policy: this.#policy,
-      settings: { ...this.#tcp(o), from: o.from === undefined ? undefined : fromAddress(o.from) },
+      settings,
       wait: left(),
       stagger: o.stagger,
       family: o.family,
     })
-    const origin: Origin = { owner: o.owner ?? this, role: 'dialled', driver: this.driver.name, endpoint: text, defaults }
     if (tls === undefined) return new Connection(handle, origin)
     const secured = await secure(handle, tls, { clock, wait: left(), facts })
     return new Connection(secured.handle, { ...origin, security: secured.info })
@@ -181,15 +243,17 @@ export class Network extends Owner {
   async #connectVia(
     endpoint: ParsedEndpoint,
     via: Connection | Dialer,
-    left: () => Wait,
+    wait: Wait,
     o: ConnectOptions,
     facts: ErrorFacts,
   ): Promise<Connection> {
+    const left = spanning(wait, this.clock, this.limits.connect)
     const literal = addressOf(endpoint)
     // What the far end of a tunnel resolves is out of reach: the policy sees the endpoint, and the address if it is literal.
     enforce(this.#policy, { direction: 'connect', endpoint, ...(literal && { address: literal }) }, facts)
     if (!(via instanceof Connection) && typeof via?.connect !== 'function') throw invalidType('via', 'a Connection or a Dialer', via)
     const transport = via instanceof Connection ? via : await via.connect(endpoint, left())
+    if (o.owner !== undefined) o.owner.adopt(transport)
     if (!isTls(endpoint)) return transport
     return transport.startTls({ serverName: hostOf(endpoint), ...o.tls, ...left(), role: 'client' })
   }
@@ -206,10 +270,13 @@ export class Network extends Owner {
     const facts: ErrorFacts = { op: 'listen', endpoint: formatEndpoint(endpoint), phase: 'listen' }
     const defaults = defaultsOf(this.#defaults, o.defaults, 'listen')
     const tls = isTls(endpoint) ? prepareServer({ handshakeTimeout: this.limits.handshake, ...o.tls }) : plain(o.tls, facts)
+    const owner = this.ownerOf(o.owner)
+    const where = placeOf(this.shared)
+    owner.mustLive()
     const handle = await this.#bind(endpoint, o, facts)
     const policy = this.#policy
-    return new Listener(handle, {
-      owner: o.owner ?? this,
+    const listener = new Listener(handle, {
+      owner,
       driver: this.driver.name,
       endpoint: reachableEndpoint(endpoint, handle.local),
       defaults,
@@ -217,11 +284,12 @@ export class Network extends Owner {
       policy:
         policy && ((remote: Address) => enforce(policy, { direction: 'accept', endpoint, address: remote }, { ...facts, op: 'accept' })),
     })
+    return listener.given(where)
   }
 
   async #bind(endpoint: ParsedEndpoint, o: ListenOptions, facts: ErrorFacts): Promise<ListenerHandle> {
     const settings: ListenSettings = {
-      ...this.#tcp(o),
+      ...this.#made('listener', endpoint, o, facts),
       backlog: wholeNumber('backlog', o.backlog ?? BACKLOG, 1, 65_535),
       ipv6Only: o.ipv6Only ?? false,
       reusePort: o.reusePort ?? false,
@@ -258,11 +326,16 @@ export class Network extends Owner {
     return found.slice(0, 1)
   }
 
-  #tcp(o: OpenOptions): Pick<DialSettings, 'noDelay' | 'keepAlive'> {
-    const { keepAliveIdle, keepAliveInterval, keepAliveCount } = this.shared.limits
-    const asked = typeof o.keepAlive === 'object' ? o.keepAlive : {}
-    const keepAlive = { idle: keepAliveIdle, interval: keepAliveInterval, count: keepAliveCount, ...asked }
-    return { noDelay: o.noDelay ?? true, keepAlive: o.keepAlive === false ? false : keepAlive }
+  /** What a stream socket is made with. */
+  #made(kind: 'connection' | 'listener', endpoint: ParsedEndpoint, o: ConnectOptions | ListenOptions, facts: ErrorFacts): StreamSettings {
+    const transport = isUnixEndpoint(endpoint) ? 'unix' : 'tcp'
+    const options = creationOptions({ kind, transport, driver: this.driver, facts }, o)
+    if (options.size > 0 && 'via' in o && o.via !== undefined) {
+      const [first] = options.keys()
+      const message = `${first} is an option of the socket below, which whoever gives it as via has made`
+      throw new OptionError('WRONG_MOMENT', message, { ...facts, phase: 'option' })
+    }
+    return { ...tcpSettings(options, this.limits), ...(options.size > 0 && { options }) }
   }
 
   /**
@@ -274,9 +347,28 @@ export class Network extends Owner {
     return Server.open(this, at, o, handler)
   }
 
+  /**
+   * The addresses of a name, best first, by the resolver of this network; an IP address is its own. The policy is asked
+   * when something connects to one of them, not here.
+   *
+   * @throws `AddressError`, `DeadlineError`, `Cancelled`
+   */
+  async lookup(name: string, o: NameOptions = {}): Promise<ResolvedAddress[]> {
+    return lookUpName(this.resolver, this.clock, name, o)
+  }
+
+  /**
+   * The names of an IP address. They are what its owner claims: only a name whose look-up gives the address back is one.
+   *
+   * @throws `AddressError` (`ENOTFOUND` where it has none), `DeadlineError`, `Cancelled`
+   */
+  async reverse(address: string, o?: Wait): Promise<string[]> {
+    return namesOf(this.resolver, this.clock, address, o)
+  }
+
   /** A connection over a Node stream, which it takes over. */
   fromNode(stream: Duplex): Connection {
-    return Connection.fromNode(stream, { owner: this, defaults: this.#defaults })
+    return Connection.fromNode(stream, { owner: this.ownerOf(undefined), defaults: this.#defaults })
   }
 
   /** Ends every socket in order within `within` milliseconds (default 5 s), then aborts what is left. */
@@ -284,8 +376,17 @@ export class Network extends Owner {
     return this.end(o)
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  override async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
+  }
+
+  /** Whom something belongs to that is opened with this `owner` option. @internal */
+  ownerOf(owner: Owner | undefined): Owner {
+    const current = owner ?? currentOwner()
+    if (owner !== undefined && !(owner instanceof Owner)) throw invalidType('owner', 'an Owner', owner)
+    if (current?.shared === this.shared) return current
+    if (owner !== undefined) throw outOfRange('owner', `an owner of the network ${this.name}`, owner.name)
+    return this
   }
 }
 
@@ -315,7 +416,16 @@ const TIMES: ReadonlySet<string> = new Set([
   'keepAliveInterval',
 ])
 /** Counts of which none would leave a stream that cannot move. */
-const NEEDED: ReadonlySet<string> = new Set(['line', 'frame', 'receive', 'total', 'connections', 'handshakes'])
+const NEEDED: ReadonlySet<string> = new Set([
+  'line',
+  'frame',
+  'receive',
+  'total',
+  'datagrams',
+  'datagramBytes',
+  'connections',
+  'handshakes',
+])
 
 function limitsOf(given: Partial<Limits> | undefined): Readonly<Limits> {
   if (given === undefined) return LIMITS
@@ -359,14 +469,20 @@ function plain(tls: object | undefined, facts: ErrorFacts): undefined {
   })
 }
 
-function fromAddress(from: Endpoint): IpAddress {
+function fromAddress(from: Endpoint): IpAddress
+function fromAddress(from: Endpoint, unix: 'unixgram'): Address
+function fromAddress(from: Endpoint, unix?: 'unixgram'): Address {
   const endpoint = parseEndpoint(typeof from === 'string' ? withPort(from) : from)
   const address = addressOf(endpoint)
-  if (address === undefined || address.family === 'unix') {
-    throw new AddressError('BAD_HOST', `from must be a literal IP address, got ${show(formatEndpoint(endpoint))}`, {
-      op: 'connect',
-      phase: 'bind',
-    })
+  if (address === undefined || (address.family === 'unix' && endpoint.transport !== unix)) {
+    throw new AddressError(
+      'BAD_HOST',
+      `from must be a literal IP address${unix ? ' or a unixgram: endpoint' : ''}, got ${show(formatEndpoint(endpoint))}`,
+      {
+        op: 'connect',
+        phase: 'bind',
+      },
+    )
   }
   return address
 }
@@ -375,12 +491,7 @@ function fromAddress(from: Endpoint): IpAddress {
 function withPort(from: string): string {
   if (isIp(from) === 4) return `tcp://${from}:0`
   if (isIp(from) === 6) return `tcp://[${from}]:0`
-  return /^tcp:\/\/(?:[^:[\]]+|\[[^\]]+\])$/.test(from) ? `${from}:0` : from
-}
-
-function isMissingFamily(error: unknown): boolean {
-  const code = (error as { code?: unknown } | null)?.code
-  return code === 'EAFNOSUPPORT' || code === 'EADDRNOTAVAIL' || code === 'EINVAL'
+  return /^(?:tcp|udp):\/\/(?:[^:[\]]+|\[[^\]]+\])$/.test(from) ? `${from}:0` : from
 }
 
 let defaultNetwork: Network | undefined
@@ -394,8 +505,15 @@ export function network(): Network {
 setDefaultOwner(network)
 
 /** {@link Network.connect} on the default network. */
-export function connect(to: Endpoint, o?: ConnectOptions): Promise<Connection> {
-  return onDefault((net) => net.connect(to, o))
+export function connect(to: DatagramEndpoint, o?: DatagramConnectOptions): Promise<DatagramSocket>
+export function connect(to: Endpoint, o?: ConnectOptions): Promise<Connection>
+export function connect(to: Endpoint, o?: ConnectOptions): Promise<Connection | DatagramSocket> {
+  return onDefault<Connection | DatagramSocket>((net) => net.connect(to, o))
+}
+
+/** {@link Network.bind} on the default network. */
+export function bind(at: Endpoint, o?: BindOptions): Promise<DatagramSocket> {
+  return onDefault((net) => net.bind(at, o))
 }
 
 /** {@link Network.listen} on the default network. */
@@ -406,6 +524,16 @@ export function listen(at: Endpoint, o?: ListenOptions): Promise<Listener> {
 /** {@link Network.serve} on the default network. */
 export function serve(at: Endpoint | readonly Endpoint[], o: ServeOptions, handler: Handler): Promise<Server> {
   return onDefault((net) => net.serve(at, o, handler))
+}
+
+/** {@link Network.lookup} on the default network. */
+export function lookup(name: string, o?: NameOptions): Promise<ResolvedAddress[]> {
+  return onDefault((net) => net.lookup(name, o))
+}
+
+/** {@link Network.reverse} on the default network. */
+export function reverse(address: string, o?: Wait): Promise<string[]> {
+  return onDefault((net) => net.reverse(address, o))
 }
 
 async function onDefault<T>(fn: (net: Network) => Promise<T>): Promise<T> {

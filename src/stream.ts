@@ -80,6 +80,22 @@ export interface ConnectionStats {
   readonly openedAt: number
 }
 
+export interface DatagramStats {
+  readonly datagramsRead: number
+  readonly datagramsWritten: number
+  /** Bytes of payload. */
+  readonly bytesRead: number
+  readonly bytesWritten: number
+  /** Datagrams thrown away unread because too many waited, the oldest first. */
+  readonly dropped: number
+  /** Bytes received and not yet read. */
+  readonly unread: number
+  /** Bytes of sends that have not settled. */
+  readonly unsent: number
+  /** Epoch milliseconds. */
+  readonly openedAt: number
+}
+
 /** Times in milliseconds that hold for every operation of a connection unless the call says otherwise. */
 export interface Defaults {
   read?: number | undefined
@@ -107,6 +123,9 @@ export interface Limits {
   lingerBytes: number
   /** How long a server leaves a half-closed connection open. */
   halfClosed: number
+  /** Received datagrams held for one socket, in number and in bytes; beyond either the oldest are dropped and counted. */
+  datagrams: number
+  datagramBytes: number
   connections: number
   /** TLS handshakes in progress on the accepting side. */
   handshakes: number
@@ -129,6 +148,8 @@ export const LIMITS: Readonly<Limits> = Object.freeze({
   lingerTime: 5_000,
   lingerBytes: 1024 * 1024,
   halfClosed: 60_000,
+  datagrams: 1_024,
+  datagramBytes: 4 * 1024 * 1024,
   connections: 10_000,
   handshakes: 256,
   nameCache: 30_000,

@@ -78,7 +78,7 @@ describe('options', () => {
     assert.equal((await rejection(net.listen('tcp://127.0.0.1:0', { backlog: 0 }))).name, 'RangeError')
     assert.equal((await rejection(net.listen('tcp://127.0.0.1:0', { backlog: 1.5 }))).name, 'TypeError')
     assert.equal((await rejection(net.connect(5 as never))).name, 'TypeError')
-    assert.equal((await rejection(net.connect('udp://127.0.0.1:1'))).code, 'UNSUPPORTED')
+    assert.equal((await rejection(net.listen('udp://127.0.0.1:1'))).code, 'UNSUPPORTED')
     assert.equal((await rejection(net.connect('tcp://127.0.0.1:1', { tls: {} }))).code, 'BAD_VALUE')
     assert.equal((await rejection(net.connect('tcp://127.0.0.1:1', { from: 'tcp://example.com' }))).code, 'BAD_HOST')
   })

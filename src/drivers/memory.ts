@@ -18,6 +18,10 @@ import type {
   StreamEvents,
   StreamHandle,
 } from '../driver.js'
+import { MemoryDatagrams } from './memory-datagrams.js'
+import { failure, isWildcard, keyOf, soon } from './memory-machine.js'
+import { listenerOptions, streamOptions, streamValues } from './memory-options.js'
+import type { Remembered } from './remembered.js'
 
 /** Bytes one direction holds: a number, `Infinity`, or `'lockstep'`: only what a waiting reader asked for. */
 export type Capacity = number | 'lockstep'
@@ -44,37 +48,6 @@ const CHUNK = 64 * 1024
 const FIRST_CHUNK = 256
 const EPHEMERAL = 49_152
 const UNNAMED: Address = Object.freeze({ family: 'unix', path: '', abstract: false })
-
-function failure(code: string, syscall: string, text: string): NodeJS.ErrnoException {
-  return Object.assign(new Error(`${syscall} ${code}: ${text}`), { code, syscall })
-}
-
-/** Microtasks in a row after which events wait for the loop to turn, so that two ends cannot starve timers and sockets. */
-const LONGEST_RUN = 512
-let due: (() => void)[] = []
-let run = 0
-
-/** Calls `fn` soon and never from inside the current call; many in one go. */
-function soon(fn: () => void): void {
-  if (due.push(fn) > 1) return
-  if (++run < LONGEST_RUN) queueMicrotask(flush)
-  else setImmediate(flush)
-}
-
-function flush(): void {
-  if (run >= LONGEST_RUN) run = 0
-  const batch = due
-  due = []
-  for (let i = 0; i < batch.length; i++) {
-    try {
-      ;(batch[i] as () => void)()
-    } catch (error) {
-      // One owner's mistake must not cost the others their events.
-      for (const rest of batch.slice(i + 1)) soon(rest)
-      throw error
-    }
-  }
-}
 
 interface Chunk {
   bytes: Uint8Array
@@ -205,6 +178,9 @@ class MemoryStream implements StreamHandle {
   #wantsWrite = false
   #readableDue = false
   #writableDue = false
+  /** What its options were at first; a pair made outside a network has no others than a UNIX socket. */
+  made: () => ReadonlyMap<string, unknown> = pairValues
+  #options: Remembered | undefined
 
   constructor(incoming: Pipe, outgoing: Pipe, local: Address, remote: Address) {
     this.#incoming = incoming
@@ -317,6 +293,11 @@ class MemoryStream implements StreamHandle {
     return false
   }
 
+  get options(): Remembered {
+    this.#options ??= streamOptions(this.made())
+    return this.#options
+  }
+
   // Nothing outside the process can wake a stream inside it, so it never keeps the process alive.
   ref(): void {}
   unref(): void {}
@@ -358,6 +339,8 @@ export function memoryPair(o: PairOptions = {}): [StreamHandle, StreamHandle] {
   return MemoryStream.pair(checkedCapacity(o.capacity ?? Number.POSITIVE_INFINITY), o.addresses ?? [UNNAMED, UNNAMED])
 }
 
+const pairValues = (): ReadonlyMap<string, unknown> => streamValues(UNNAMED, { noDelay: true, keepAlive: false })
+
 /** A dial that has not reached the queue of its listener yet. */
 interface Dialling {
   connect(): void
@@ -374,10 +357,12 @@ class MemoryListener implements ListenerHandle {
   #events: { acceptable(): void } | undefined
   #paused = false
   #closed = false
+  readonly options: Remembered
 
   constructor(local: Address, settings: ListenSettings, leave: (listener: MemoryListener) => void) {
     this.local = local
     this.settings = settings
+    this.options = listenerOptions(local, settings)
     this.#leave = leave
   }
 
@@ -466,6 +451,7 @@ class MemoryNetwork implements Driver {
   readonly #bound: Set<string> = new Set()
   #lastPort = EPHEMERAL - 1
   #turn = 0
+  #datagrams: MemoryDatagrams | undefined
 
   constructor(o: MemoryOptions) {
     this.#capacity = checkedCapacity(o.capacity ?? CHUNK)
@@ -490,6 +476,8 @@ class MemoryNetwork implements Driver {
             // The system finishes a dial on its own time; a caller that gave up meanwhile leaves a reset in the queue.
             try {
               const [here, there] = this.#join(to, settings)
+              const { values } = listener.options
+              there.made = () => values
               listener.offer(there)
               soon(() => finish(null, here))
             } catch (error) {
@@ -508,9 +496,10 @@ class MemoryNetwork implements Driver {
     }
   }
 
-  #join(to: Address, settings: DialSettings): [StreamHandle, StreamHandle] {
+  #join(to: Address, settings: DialSettings): [MemoryStream, MemoryStream] {
     const from = this.#from(to, settings.from)
     const pair = MemoryStream.pair(this.#capacity, [from, to])
+    pair[0].made = () => streamValues(to, settings)
     if (from.family === 'unix') return pair
     const key = keyOf(from)
     this.#bound.add(key)
@@ -595,7 +584,8 @@ class MemoryNetwork implements Driver {
   }
 
   async bind(at: Address, settings: BindSettings): Promise<DatagramHandle> {
-    throw failure('UNSUPPORTED', 'bind', `${at.family} ${settings.type}`)
+    this.#datagrams ??= new MemoryDatagrams(this.#capacity === 'lockstep' ? 0 : this.#capacity, (address) => this.#isLocal(address))
+    return this.#datagrams.bind(at, settings)
   }
 
   #remove(listener: MemoryListener): void {
@@ -604,15 +594,6 @@ class MemoryNetwork implements Driver {
     if (left.length > 0) this.#listeners.set(key, left)
     else this.#listeners.delete(key)
   }
-}
-
-function keyOf(address: Address): string {
-  if (address.family !== 'unix') return `${address.address}:${address.port}`
-  return address.abstract ? `unix:@${address.path}` : `unix:${address.path}`
-}
-
-function isWildcard(address: string): boolean {
-  return address === '0.0.0.0' || address === '::'
 }
 
 /** Names whose listeners a new one could collide with: its own, and on a dual-stack wildcard the other family's. */

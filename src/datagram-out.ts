@@ -1,0 +1,423 @@
+/** The sending half of a datagram socket: whole datagrams, in order, no more under way than the limit. */
+
+import {
+  type Address,
+  addressOf,
+  type Endpoint,
+  endpointOf,
+  formatAddress,
+  formatEndpoint,
+  type IpEndpoint,
+  isUnixEndpoint,
+  type ParsedEndpoint,
+  parseEndpoint,
+  sameAddress,
+  type Transport,
+} from './address.js'
+import { bytesOf } from './bytes.js'
+import type { DatagramInbound, DatagramSide } from './datagram-in.js'
+import { arm, shouldYield, spanning, turn, within } from './deadline.js'
+import type { DatagramHandle } from './driver.js'
+import { AddressError, again, CODES, type CodeOf, type ErrorFacts, invalidType, show, SocketError, SystemFailure } from './errors.js'
+import { enforce, type PolicyFunction } from './policy.js'
+import { type Resolver, resolveEndpoint } from './resolve.js'
+import type { Bytes, Wait } from './stream.js'
+
+/** One message to send: to the peer of a connected socket where `to` is absent. */
+export interface Outgoing {
+  data: Bytes | string
+  to?: Endpoint | Address | undefined
+}
+
+/** What sending needs to know of how the socket came to be. */
+export interface Route {
+  readonly transport: Transport
+  readonly ipv6Only: boolean
+  readonly resolver: Resolver
+  readonly policy: PolicyFunction | undefined
+}
+
+/** The longest payload: 65,535 bytes less the headers of IPv4 and UDP, or of UDP alone, as IPv6 does not count its own. */
+const LONGEST = { ipv4: 65_507, ipv6: 65_527, unix: Number.POSITIVE_INFINITY }
+/** Sends that `sendMany` has under way. */
+const BATCH = 64
+const DONE: Promise<void> = Promise.resolve()
+
+function ignore(): void {}
+
+/** A datagram on its way out. Mostly it is settled before anybody could ask for a promise. */
+class Sending {
+  readonly bytes: Uint8Array
+  readonly to: Address | undefined
+  readonly op: string
+  disarm: (() => void) | undefined
+  /** The driver has it. */
+  taken = false
+  over = false
+  error: SocketError | undefined
+  #promise: Promise<void> | undefined
+  #resolve: () => void = ignore
+  #reject: (error: unknown) => void = ignore
+
+  constructor(bytes: Uint8Array, to: Address | undefined, op: string) {
+    this.bytes = bytes
+    this.to = to
+    this.op = op
+  }
+
+  get promise(): Promise<void> {
+    this.#promise = new Promise((resolve, reject) => {
+      this.#resolve = resolve
+      this.#reject = reject
+    })
+    return this.#promise
+  }
+
+  /** Its rejection is pre-handled: who sends and forgets must not die of it. */
+  settle(error: SocketError | undefined): void {
+    this.over = true
+    this.error = error
+    this.disarm?.()
+    if (error === undefined) return this.#resolve()
+    this.#promise?.catch(ignore)
+    this.#reject(error)
+  }
+}
+
+export class DatagramOutbound {
+  datagramsWritten = 0
+  bytesWritten = 0
+  /** Bytes of all sends that have not settled, and of those the driver has. */
+  unsent = 0
+  #flying = 0
+  readonly #handle: DatagramHandle
+  readonly #side: DatagramSide
+  readonly #route: Route
+  readonly #in: DatagramInbound
+  /** What was sent to last, as it was spelled and as the address it is: both need no check. */
+  #asked: unknown
+  #reached: Address | undefined
+  /** Sends the driver has not taken, in order. */
+  readonly #queue: Set<Sending> = new Set()
+  /** The driver takes nothing until it says so. */
+  #blocked = false
+  #moving = false
+  #stopBudget: (() => void) | undefined
+  readonly #waiters: Set<() => void> = new Set()
+  #drained: (() => void) | undefined
+  #refusal: SocketError | undefined
+  #rejected: Promise<never> | undefined
+
+  constructor(handle: DatagramHandle, side: DatagramSide, route: Route, inbound: DatagramInbound) {
+    this.#handle = handle
+    this.#side = side
+    this.#route = route
+    this.#in = inbound
+  }
+
+  /** What a user started and has not come to its end. */
+  get waiting(): string | undefined {
+    return this.unsent > 0 ? 'send' : this.#waiters.size > 0 ? 'waitWritable' : undefined
+  }
+
+  /** Whether a send would be taken at once. */
+  get ready(): boolean {
+    return this.#queue.size === 0 && this.#room
+  }
+
+  send(data: Bytes | string, to: Endpoint | Address | undefined, o: Wait | undefined, op: string): Promise<void> {
+    try {
+      if (this.#refusal !== undefined) throw again(this.#refusal, this.#side.facts(op))
+      const bytes = bytesOf(data, 'data')
+      if (to === undefined || this.#handle.remote !== undefined) return this.#submit(bytes, this.#peer(to, op), o, op)
+      let address = to === this.#in.heard ? this.#in.heard : to === this.#asked ? this.#reached : undefined
+      if (address === undefined) {
+        const target = this.#target(to, op)
+        if ('transport' in target) return this.#sendNamed(bytes, target, o, op)
+        if (!this.fits(target)) throw this.#unfit(target, op)
+        address = target
+        // What could be changed by its owner is looked at each time.
+        if (typeof to === 'string' || Object.isFrozen(to)) [this.#asked, this.#reached] = [to, target]
+      }
+      if (this.#route.policy !== undefined) this.#permit(address, undefined, op)
+      return this.#submit(bytes, address, o, op)
+    } catch (error) {
+      return this.#reject(error)
+    }
+  }
+
+  #reject(error: unknown): Promise<never> {
+    const promise = Promise.reject<never>(error)
+    promise.catch(ignore)
+    return (this.#rejected = promise)
+  }
+
+  #error(code: CodeOf<'SystemFailure'>, what: string, op: string): SystemFailure {
+    return new SystemFailure(code, what, { ...this.#side.facts(op), phase: 'write', bytesWritten: 0 })
+  }
+
+  /** The peer of a connected socket, to whom the system sends when nobody is named. */
+  #peer(to: Endpoint | Address | undefined, op: string): undefined {
+    const { remote } = this.#handle
+    if (remote === undefined) {
+      throw this.#error(
+        'EDESTADDRREQ',
+        `${CODES.SystemFailure.EDESTADDRREQ}: ${op} needs an address or an endpoint on a socket that is not connected`,
+        op,
+      )
+    }
+    if (to === undefined || to === remote || to === this.#in.heard) return undefined
+    const target = this.#target(to, op)
+    const named = 'transport' in target
+    if (!named && sameAddress(target, remote)) return undefined
+    const text = named ? formatEndpoint(target) : formatAddress(target)
+    throw this.#error('EISCONN', `${CODES.SystemFailure.EISCONN}: it sends to ${formatAddress(remote)}, got ${show(text)}`, op)
+  }
+
+  /** The address meant, or the endpoint whose name has to be looked up. */
+  #target(to: Endpoint | Address, op: string): Address | IpEndpoint {
+    const { transport } = this.#route
+    const facts: ErrorFacts = { ...this.#side.facts(op), phase: 'write' }
+    const isAddress = typeof to === 'object' && to !== null && 'family' in to
+    let endpoint: ParsedEndpoint
+    try {
+      endpoint = parseEndpoint(isAddress ? partsOf(to, transport) : to)
+    } catch (error) {
+      throw error instanceof AddressError ? again(error, facts) : error
+    }
+    const text = formatEndpoint(endpoint)
+    const bad = (code: CodeOf<'AddressError'>, what: string) => new AddressError(code, `${what} in ${show(text)}`, facts)
+    if (endpoint.transport !== transport) throw bad('BAD_SCHEME', `expected ${transport}: to send to, got ${show(endpoint.transport)}`)
+    if (!isUnixEndpoint(endpoint)) {
+      if (endpoint.port === 0) throw bad('BAD_PORT', 'bad port 0: expected 1 to 65535')
+      if (endpoint.host === undefined) throw bad('BAD_HOST', 'no host: expected a name or an address')
+    }
+    const address = addressOf(endpoint)
+    if (address === undefined && isAddress) throw bad('BAD_HOST', 'a name: expected an IP address in an object with a family')
+    return address ?? (endpoint as IpEndpoint)
+  }
+
+  /** A socket of one family cannot reach the other; one of both reaches IPv4 from all of its addresses. */
+  fits(address: Address): boolean {
+    const { local } = this.#handle
+    if (address.family === local.family) return true
+    return address.family === 'ipv4' && local.family === 'ipv6' && local.address === '::' && !this.#route.ipv6Only
+  }
+
+  #unfit(address: Address, op: string): SystemFailure {
+    return this.#error('EAFNOSUPPORT', `a socket bound to ${formatAddress(this.#handle.local)} cannot reach ${formatAddress(address)}`, op)
+  }
+
+  #permit(address: Address, named: IpEndpoint | undefined, op: string): void {
+    const { policy, transport } = this.#route
+    if (policy === undefined) return
+    const endpoint = named ?? endpointOf(address, transport)
+    enforce(policy, { direction: 'connect', endpoint, address, ...(named && { name: named.host as string }) }, this.#side.facts(op))
+  }
+
+  #sendNamed(bytes: Uint8Array, endpoint: IpEndpoint, o: Wait | undefined, op: string): Promise<void> {
+    const promise = this.#lookUp(endpoint, o, op).then(([address, left]) => this.#submit(bytes, address, left, op))
+    promise.catch(ignore)
+    return promise
+  }
+
+  async #lookUp(endpoint: IpEndpoint, o: Wait | undefined, op: string): Promise<[address: Address, left: Wait | undefined]> {
+    const { clock } = this.#side.shared
+    const { policy, resolver } = this.#route
+    const host = endpoint.host as string
+    const facts: ErrorFacts = { ...this.#side.facts(op), endpoint: formatEndpoint(endpoint) }
+    const left = spanning(o, clock)
+    enforce(policy, { direction: 'connect', endpoint, name: host }, facts)
+    const found = await within(resolveEndpoint({ ...endpoint, host }, resolver, {}, facts), o, clock, () => ({
+      ...facts,
+      phase: 'resolve',
+    }))
+    let refusal: unknown
+    for (const address of found.filter((one) => this.fits(one))) {
+      try {
+        this.#permit(address, endpoint, op)
+        return [address, left()]
+      } catch (error) {
+        refusal ??= error
+      }
+    }
+    throw refusal ?? this.#unfit(found[0] as Address, op)
+  }
+
+  #submit(bytes: Uint8Array, to: Address | undefined, o: Wait | undefined, op: string): Promise<void> {
+    const { length } = bytes
+    const longest = LONGEST[(to ?? (this.#handle.remote as Address)).family]
+    if (length > longest) return this.#reject(this.#error('EMSGSIZE', `the datagram has ${length} bytes, the limit is ${longest}`, op))
+    // A name may have been looked up meanwhile.
+    if (this.#refusal !== undefined) return this.#reject(again(this.#refusal, this.#side.facts(op)))
+    const sending = new Sending(bytes, to, op)
+    if (o !== undefined) sending.disarm = this.#arm(sending, o)
+    this.#hold(length)
+    if (this.#queue.size > 0 || !this.#room || !this.#hand(sending)) this.#queue.add(sending)
+    if (!sending.over) return sending.promise
+    if (sending.error !== undefined) return this.#reject(sending.error)
+    // A system that takes everything at once must not keep a loop of sends from letting others run.
+    return shouldYield() ? turn() : DONE
+  }
+
+  #arm(sending: Sending, o: Wait): (() => void) | undefined {
+    const facts = () => ({ ...this.#side.facts(sending.op), bytesWritten: sending.taken ? sending.bytes.length : 0 })
+    return arm(o, this.#side.shared.clock, facts, (error) => {
+      sending.settle(error)
+      // What the driver has cannot be taken back, and is accounted for when it is done with.
+      if (!this.#queue.delete(sending)) return
+      this.#hold(-sending.bytes.length)
+      this.#moved()
+    })
+  }
+
+  #hold(change: number): void {
+    this.unsent += change
+    this.#side.shared.budget.change(change)
+  }
+
+  get #room(): boolean {
+    if (this.#blocked) return false
+    if (this.#flying === 0) return true
+    const { budget, limits } = this.#side.shared
+    if (this.#flying >= limits.unsent) return false
+    if (!budget.full) return true
+    this.#stopBudget ??= budget.whenFree(() => {
+      this.#stopBudget = undefined
+      this.#moved()
+    })
+    return false
+  }
+
+  /** Gives a datagram to the driver; whether it took it. */
+  #hand(sending: Sending): boolean {
+    const { length } = sending.bytes
+    sending.taken = true
+    this.#flying += length
+    if (this.#handle.send(sending.bytes, sending.to, (error) => this.#done(sending, error))) return true
+    sending.taken = false
+    this.#flying -= length
+    this.#blocked = true
+    return false
+  }
+
+  #done(sending: Sending, error: unknown): void {
+    const { length } = sending.bytes
+    this.#flying -= length
+    this.#hold(-length)
+    if (error === undefined || error === null) {
+      this.datagramsWritten++
+      this.bytesWritten += length
+      sending.settle(undefined)
+    } else sending.settle(this.#side.failure(error, sending.op, 'write'))
+    if (this.#queue.size > 0 || this.#waiters.size > 0) this.#moved()
+  }
+
+  writable(): void {
+    this.#blocked = false
+    this.#moved()
+  }
+
+  /** Gives the driver what it takes, and tells those who wait for room. */
+  #moved(): void {
+    if (this.#moving) return
+    this.#moving = true
+    for (const sending of this.#queue) {
+      // It stays where it is until the driver has it, which may say so at once.
+      if (!this.#room || !this.#hand(sending)) break
+      this.#queue.delete(sending)
+    }
+    this.#moving = false
+    if (this.#queue.size === 0) this.#drained?.()
+    if (this.ready) for (const fn of [...this.#waiters]) fn()
+    this.#side.changed()
+  }
+
+  async sendMany(batch: Iterable<Outgoing> | AsyncIterable<Outgoing>, o: Wait | undefined): Promise<number> {
+    const left = spanning(o, this.#side.shared.clock)
+    let sent = 0
+    const under: Promise<void>[] = []
+    const settle = async () => {
+      let failed: { readonly error: unknown } | undefined
+      for (const promise of under.splice(0)) {
+        try {
+          await promise
+          sent++
+        } catch (error) {
+          failed ??= { error }
+        }
+      }
+      if (failed === undefined) return
+      throw failed.error instanceof SocketError ? again(failed.error, { op: 'sendMany', datagramsWritten: sent }) : failed.error
+    }
+    const one = ({ data, to }: Outgoing) => {
+      const promise = this.send(data, to, left(), 'sendMany')
+      if (promise === DONE) return void sent++
+      under.push(promise)
+      return under.length >= BATCH || this.#queue.size > 0 || promise === this.#rejected ? settle() : undefined
+    }
+    if (Symbol.iterator in Object(batch)) {
+      for (const outgoing of batch as Iterable<Outgoing>) {
+        const settling = one(outgoing)
+        if (settling !== undefined) await settling
+        if (shouldYield()) await turn()
+      }
+    } else if (Symbol.asyncIterator in Object(batch)) {
+      for await (const outgoing of batch) await one(outgoing)
+    } else throw invalidType('batch', 'iterable', batch)
+    await settle()
+    return sent
+  }
+
+  waitWritable(o: Wait | undefined): Promise<void> {
+    const facts = () => this.#side.facts('waitWritable')
+    return new Promise((resolve, reject) => {
+      if (this.#refusal !== undefined) throw again(this.#refusal, facts())
+      const leave = () => {
+        this.#waiters.delete(give)
+        disarm?.()
+      }
+      const give = () => {
+        leave()
+        if (this.#refusal === undefined) resolve()
+        else reject(again(this.#refusal, facts()))
+      }
+      const disarm = arm(o, this.#side.shared.clock, facts, (error) => {
+        this.#waiters.delete(give)
+        reject(error)
+      })
+      this.#waiters.add(give)
+      if (this.ready) give()
+    })
+  }
+
+  /** Refuses everything from now on; what was accepted stays to be sent. */
+  refuse(error: SocketError): void {
+    this.#refusal ??= error
+    for (const fn of [...this.#waiters]) fn()
+  }
+
+  /** Calls `fn` when the driver has everything. */
+  whenDrained(fn: () => void): void {
+    if (this.#queue.size === 0) fn()
+    else this.#drained = fn
+  }
+
+  /** Gives up what the driver has not taken; how many bytes were not sent. */
+  drop(reason: SocketError): number {
+    const lost = this.unsent - this.#flying
+    for (const sending of this.#queue) {
+      this.#hold(-sending.bytes.length)
+      sending.settle(again(reason, { ...this.#side.facts(sending.op), bytesWritten: 0 }))
+    }
+    this.#queue.clear()
+    this.#stopBudget?.()
+    return lost
+  }
+}
+
+/** An address as the endpoint it is, so that it is checked like one. */
+function partsOf(address: Address, transport: Transport): Endpoint {
+  if (address.family === 'unix') return { transport, path: address.path, abstract: address.abstract }
+  return { transport, host: address.address, port: address.port, scope: address.scope }
+}
