@@ -36,12 +36,37 @@ const LIMIT_TEXTS = {
   lingerTime: [time, 'draining unread input in the background at close'],
   lingerBytes: [size, 'the same, in bytes'],
   halfClosed: [time, 'a half-closed connection of a server'],
+  datagrams: [String, 'datagrams of a socket that wait to be received; beyond it the oldest are dropped and counted'],
+  datagramBytes: [size, 'the same, in bytes'],
   connections: [String, 'connections a server holds'],
   handshakes: [String, 'TLS handshakes in progress on the accepting side'],
   nameCache: [time, 'how long resolved names are kept'],
   keepAliveIdle: [time, 'TCP keep-alive: idle time before the first probe'],
   keepAliveInterval: [time, 'TCP keep-alive: time between probes'],
   keepAliveCount: [String, 'TCP keep-alive: probes without an answer'],
+}
+
+/** What an option takes or gives. */
+const VALUE_TEXTS = {
+  text: ({ most }) => `text, 1 to ${most} bytes`,
+  keepAlive: () => 'boolean or `{ idle, interval, count }`',
+  linger: ({ most }) => `ms, 0 to ${most}, or \`false\``,
+  integer: ({ unit = 'number', least, most }) => `${unit}, ${least} to ${most}`,
+  credentials: () => '`PeerCredentials`',
+  errorCode: () => 'POSIX code or `null`',
+  socketType: () => 'text',
+  protocol: () => 'text',
+  tcpInfo: () => '`TcpInfo`',
+}
+function valueText(value) {
+  return VALUE_TEXTS[value.type]?.(value) ?? value.type
+}
+
+/** Pairs by their first word: `tcp: connection, listener; udp: datagram`. */
+function grouped(pairs) {
+  const groups = new Map()
+  for (const [first, second] of pairs) groups.set(first, [...(groups.get(first) ?? []), second])
+  return [...groups].map(([first, members]) => `${first}: ${members.join(', ')}`).join('; ')
 }
 
 const tables = {
@@ -60,6 +85,31 @@ const tables = {
       return [code(name), show(value), text]
     })
     return [['limit', 'default', 'of what'], ...rows]
+  },
+  /** What each option is, what takes it and when it may be set. */
+  async options() {
+    const { OPTIONS } = await load('options.js')
+    const rows = Object.entries(OPTIONS).map(([name, { value, on, when, text }]) => [
+      code(name),
+      valueText(value),
+      grouped(on.map((one) => one.split(' '))),
+      when === 'never' ? 'read only' : when,
+      text,
+    ])
+    return [['option', 'value', 'sockets', 'when it may be set', 'meaning'], ...rows]
+  },
+  /** What the system calls each option, and what each driver can do with it. */
+  async optionDrivers() {
+    const { OPTIONS } = await load('options.js')
+    const can = (kinds) => grouped(Object.entries(kinds ?? {}).map(([kind, ways]) => [ways.replaceAll(' ', ', '), kind]))
+    const rows = Object.entries(OPTIONS).map(([name, { constant, systems, node, memory, newer }]) => [
+      code(name),
+      constant.map(code).join(', '),
+      systems === undefined ? 'all' : systems.join(', '),
+      can(node) + (node && newer ? '; newer versions only' : ''),
+      can(memory),
+    ])
+    return [['option', 'constant', 'systems', 'node', 'memory'], ...rows]
   },
   /** What each driver guarantees: `yes`, or what is missing. */
   async guarantees() {

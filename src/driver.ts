@@ -27,6 +27,9 @@ export interface StreamEvents {
 export interface OptionHandle {
   get(name: string): unknown
   set(name: string, value: unknown): void
+  /** Options by the numbers of the system; absent where a driver cannot reach them. */
+  getRaw?(level: number, name: number, length: number): Uint8Array
+  setRaw?(level: number, name: number, value: Uint8Array): void
 }
 
 /** One established byte stream. */
@@ -143,7 +146,7 @@ export interface BindSettings {
   queue: { count: number; bytes: number }
   /** Told of bytes held in that queue and given from it. */
   held(change: number): void
-  /** Options to set before the socket is bound, by their names in `options.ts`. */
+  /** What was asked for, by its name in `options.ts`, to set before the socket is bound; what has a field here is in it, too. */
   options: ReadonlyMap<string, unknown>
 }
 
@@ -151,7 +154,7 @@ export interface DialSettings {
   /** Local address to bind before connecting. */
   from?: Address | undefined
   noDelay: boolean
-  /** Further options to set before connecting, by their names in `options.ts`. */
+  /** What was asked for, by its name in `options.ts`, to set before connecting; what has a field here is in it, too. */
   options?: ReadonlyMap<string, unknown> | undefined
   /** Keep-alive idle and interval times in milliseconds and number of probes; `false` switches it off. */
   keepAlive: KeepAlive | false
@@ -169,7 +172,7 @@ export interface ListenSettings {
   reusePort: boolean
   noDelay: boolean
   keepAlive: KeepAlive | false
-  /** Further options to set before listening, by their names in `options.ts`. */
+  /** What was asked for, by its name in `options.ts`, to set before listening; what has a field here is in it, too. */
   options?: ReadonlyMap<string, unknown> | undefined
 }
 
@@ -198,6 +201,8 @@ export interface Guarantees {
 export interface Driver {
   readonly name: string
   readonly guarantees: Guarantees
+  /** Options that this driver can set in principle, and not in this version of the runtime. */
+  readonly lacks?: ReadonlySet<string> | undefined
   /** Starts connecting; calls `done` exactly once unless cancelled by the returned function, which closes what came late. */
   dial(to: Address, settings: DialSettings, done: (error: unknown, handle?: StreamHandle) => void): () => void
   listen(at: Address, settings: ListenSettings): Promise<ListenerHandle>

@@ -2,7 +2,7 @@
 
 import { promises as dns } from 'node:dns'
 import { type IpAddress, type IpEndpoint, ipAddress, isIp, sameAddress } from './address.js'
-import { AddressError, CODES, type CodeOf, type ErrorFacts, invalidType, show, SocketError } from './errors.js'
+import { AddressError, CODES, type CodeOf, errorCode, type ErrorFacts, invalidType, show, SocketError } from './errors.js'
 
 /** One address of a name. */
 export interface ResolvedAddress {
@@ -21,14 +21,23 @@ export interface LookupOptions {
 /** Finds the addresses of a name, best first. What it answers is checked: anything but IP addresses is an error. */
 export interface Resolver {
   lookup(name: string, o: LookupOptions): Promise<readonly ResolvedAddress[]>
+  /** The names of an address; without it a network that uses this resolver has no `reverse`. */
+  reverse?(address: string, o: { signal?: AbortSignal | undefined }): Promise<readonly string[]>
 }
 
-/** `getaddrinfo(3)`: the hosts file, DNS and whatever else the system asks, in the order of RFC 6724. */
+/** `getaddrinfo(3)`: the hosts file, DNS and whatever else the system asks, in the order of RFC 6724; back, the hosts file and DNS. */
 export const systemResolver: Resolver = {
   async lookup(name: string, { family, signal }: LookupOptions): Promise<readonly ResolvedAddress[]> {
     signal?.throwIfAborted()
     const found = await dns.lookup(name, { all: true, verbatim: true, ...(family && { family }) })
     return found.map(({ address }) => ({ address, family: isIp(address) === 6 ? 6 : 4 }))
+  },
+  async reverse(address: string, { signal }: { signal?: AbortSignal | undefined }): Promise<readonly string[]> {
+    signal?.throwIfAborted()
+    const resolver = new dns.Resolver()
+    const cancel = () => resolver.cancel()
+    signal?.addEventListener('abort', cancel, { once: true })
+    return resolver.reverse(address).finally(() => signal?.removeEventListener('abort', cancel))
   },
 }
 
@@ -71,6 +80,7 @@ export function cachingResolver(resolver: Resolver, clock: { now(): number }, tt
       }
       return await asked
     },
+    ...(resolver.reverse && { reverse: resolver.reverse.bind(resolver) }),
   }
 }
 
@@ -107,20 +117,20 @@ export async function resolveEndpoint(
   return found
 }
 
-const RESOLVE_CODES: { readonly [code: string]: CodeOf<'AddressError'> } = {
-  ENOTFOUND: 'ENOTFOUND',
-  EAI_NONAME: 'ENOTFOUND',
-  EAI_AGAIN: 'EAI_AGAIN',
-  ETIMEOUT: 'EAI_AGAIN',
-  ENODATA: 'ENODATA',
-  EAI_NODATA: 'ENODATA',
-  EAI_ADDRFAMILY: 'ENODATA',
-}
+const RESOLVE_CODES: ReadonlyMap<string, CodeOf<'AddressError'>> = new Map([
+  ['ENOTFOUND', 'ENOTFOUND'],
+  ['EAI_NONAME', 'ENOTFOUND'],
+  ['EAI_AGAIN', 'EAI_AGAIN'],
+  ['ETIMEOUT', 'EAI_AGAIN'],
+  ['ENODATA', 'ENODATA'],
+  ['EAI_NODATA', 'ENODATA'],
+  ['EAI_ADDRFAMILY', 'ENODATA'],
+])
 
-function lookupFailure(name: string, error: unknown, facts: ErrorFacts): SocketError {
+/** What a resolver failed with, as an error of ours. */
+export function lookupFailure(name: string, error: unknown, facts: ErrorFacts): SocketError {
   if (error instanceof SocketError) return error
-  const given = typeof error === 'object' && error !== null ? (error as { code?: unknown }).code : undefined
-  const code = (typeof given === 'string' && Object.hasOwn(RESOLVE_CODES, given) && RESOLVE_CODES[given]) || 'RESOLVE_FAILED'
+  const code = RESOLVE_CODES.get(errorCode(error)) ?? 'RESOLVE_FAILED'
   const detail = code === 'RESOLVE_FAILED' ? ` (${error instanceof Error ? error.message : show(error)})` : ''
   return new AddressError(code, `${CODES.AddressError[code]}: ${show(name)}${detail}`, { ...facts, phase: 'resolve', cause: error })
 }

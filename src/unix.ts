@@ -14,13 +14,11 @@
 
 import { type BigIntStats, linkSync, lstatSync, renameSync, unlinkSync } from 'node:fs'
 import { chmod, link, lstat, mkdtemp, rmdir, unlink } from 'node:fs/promises'
-import type { UnixAddress } from './address.js'
+import { endpointOf, LONGEST_PATH, type UnixAddress } from './address.js'
 import { wholeNumber } from './arguments.js'
 import type { Driver, ListenerHandle, ListenSettings } from './driver.js'
-import { AddressError, type CodeOf, type ErrorFacts, OptionError, show, systemCode, systemFailure, SystemFailure } from './errors.js'
+import { type CodeOf, type ErrorFacts, OptionError, show, systemCode, systemFailure, SystemFailure } from './errors.js'
 
-/** `sun_path` has 108 bytes, the last of which is a NUL. */
-const LONGEST_PATH = 107
 /** Only the user of the process may connect, unless asked otherwise. */
 const MODE = 0o600
 /** Rounds of finding the name taken by something that is gone when looked at. */
@@ -77,7 +75,8 @@ class Place {
     this.#facts = { op: 'listen', phase: 'listen', ...o.facts }
     this.#mode = wholeNumber('mode', o.mode ?? MODE, 0, 0o777)
     this.#unlinkStale = o.unlinkStale ?? true
-    checkPath(at, this.#facts)
+    // Checks the path: a NUL would cut it, and so would its length.
+    endpointOf(at)
     if (at.abstract && o.mode !== undefined) {
       throw new OptionError('UNSUPPORTED_OPTION', 'an abstract name has no permissions, so mode does not apply', {
         ...this.#facts,
@@ -102,7 +101,7 @@ class Place {
       if (made !== undefined) {
         await chmod(aside, this.#mode)
         await this.#publish(aside, folder)
-        return new OwnPath(handle, this.#at, made, false)
+        return owning(handle, this.#at, made, false)
       }
       await closing(handle)
       return undefined
@@ -180,7 +179,7 @@ class Place {
       const made = await identityOf(path)
       if (made === undefined) return handle
       await chmod(path, this.#mode)
-      return new OwnPath(handle, this.#at, made, true)
+      return owning(handle, this.#at, made, true)
     } catch (error) {
       throw this.#failure(error)
     }
@@ -197,78 +196,27 @@ class Place {
   }
 }
 
-/** A listener that removes its path at the close, once, and only if it is still its own. */
-class OwnPath implements ListenerHandle {
-  readonly local: UnixAddress
-  readonly #inner: ListenerHandle
-  readonly #made: Identity
-  /** The runtime bound the public name, and will unlink it at the close whatever it is then. */
-  readonly #inPlace: boolean
-  #closed = false
-
-  constructor(inner: ListenerHandle, local: UnixAddress, made: Identity, inPlace: boolean) {
-    this.#inner = inner
-    this.local = local
-    this.#made = made
-    this.#inPlace = inPlace
-  }
-
-  get unserved(): { count: number; estimated: boolean } {
-    return this.#inner.unserved
-  }
-
-  attach(events: { acceptable(): void }): void {
-    this.#inner.attach(events)
-  }
-
-  accept(): ReturnType<ListenerHandle['accept']> {
-    return this.#inner.accept()
-  }
-
-  pause(): void {
-    this.#inner.pause()
-  }
-
-  resume(): void {
-    this.#inner.resume()
-  }
-
-  ref(): void {
-    this.#inner.ref()
-  }
-
-  unref(): void {
-    this.#inner.unref()
-  }
-
-  close(done: () => void): void {
-    if (this.#closed) return this.#inner.close(done)
-    this.#closed = true
-    const { path } = this.local
+/**
+ * `handle` by its public name, which its first close removes if it is still its own.
+ *
+ * @param inPlace the runtime bound the public name, and will unlink it at the close whatever it is then
+ */
+function owning(handle: ListenerHandle, at: UnixAddress, made: Identity, inPlace: boolean): ListenerHandle {
+  const { path } = at
+  const closeHandle = handle.close.bind(handle)
+  const close = (done: () => void) => {
+    handle.close = closeHandle
     // The inode of a bound socket is not used again while its descriptor is open, so this comes before the close.
     const found = identityNow(path)
-    if (found !== undefined && same(found, this.#made)) attempt(() => unlinkSync(path))
-    else if (found !== undefined && this.#inPlace) return this.#closeUnder(path, done)
-    this.#inner.close(done)
-  }
-
-  /** The path is somebody else's now: it steps aside while the runtime unlinks what it takes for its own. */
-  #closeUnder(path: string, done: () => void): void {
+    const own = found !== undefined && same(found, made)
+    if (own) attempt(() => unlinkSync(path))
+    // The path is somebody else's now: it steps aside while the runtime unlinks what it takes for its own.
     const aside = `${path}.${process.pid}`
-    const moved = attempt(() => renameSync(path, aside))
-    this.#inner.close(done)
+    const moved = inPlace && found !== undefined && !own && attempt(() => renameSync(path, aside))
+    closeHandle(done)
     if (moved) attempt(() => renameSync(aside, path))
   }
-}
-
-function checkPath(at: UnixAddress, facts: ErrorFacts): void {
-  const { path } = at
-  if (path === '') throw new AddressError('BAD_PATH', 'the path of a UNIX socket to listen at is empty', facts)
-  if (!at.abstract && path.includes('\0'))
-    throw new AddressError('BAD_PATH', `the path ${show(path)} has a NUL in it, where the system would cut it`, facts)
-  const length = Buffer.byteLength(path)
-  if (length > LONGEST_PATH)
-    throw new AddressError('PATH_TOO_LONG', `the path ${show(path)} has ${length} bytes, more than ${LONGEST_PATH}`, facts)
+  return Object.assign(handle, { local: at, close })
 }
 
 function kindOf(stat: BigIntStats): string {

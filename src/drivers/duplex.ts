@@ -11,7 +11,7 @@
 
 import type { Duplex } from 'node:stream'
 import type { Address } from '../address.js'
-import type { StreamEvents, StreamHandle } from '../driver.js'
+import type { OptionHandle, StreamEvents, StreamHandle } from '../driver.js'
 
 /** Pieces of at most this size are handed over at a time, so that what a deadline withdraws is known to 64 KiB. */
 export const PIECE: number = 64 * 1024
@@ -54,6 +54,8 @@ export interface DuplexHooks {
   direct?(stream: Duplex, take: (count: number) => boolean): Duplex | undefined
   /** A write without a callback costs no turn of Node's tick queue; this stream says at once how a write went. */
   readonly prompt?: boolean
+  /** The options of the socket; `current` is the stream that has it now. */
+  options?(current: () => Duplex, unix: boolean): OptionHandle | undefined
 }
 
 const NO_HOOKS: DuplexHooks = {}
@@ -94,6 +96,8 @@ export class DuplexHandle implements StreamHandle {
   /** One function for every write: Node batches the callbacks of writes that share it. */
   #written: ((error?: Error | null) => void) | undefined
   #shutdownDone: ((error?: unknown) => void) | undefined
+  /** Made when they are first asked for. */
+  #options: OptionHandle | undefined
 
   constructor(stream: Duplex & SocketLike, local?: Address, remote?: Address, hooks: DuplexHooks = NO_HOOKS) {
     this.#stream = stream
@@ -368,6 +372,11 @@ export class DuplexHandle implements StreamHandle {
 
   unref(): void {
     this.#stream.unref?.()
+  }
+
+  get options(): OptionHandle | undefined {
+    this.#options ??= this.#hooks.options?.(() => this.#stream, this.local?.family === 'unix')
+    return this.#options
   }
 
   release(): unknown {

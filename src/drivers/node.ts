@@ -7,6 +7,8 @@ import { type Address, sameAddress } from '../address.js'
 import type { DialSettings, Driver, Guarantees, ListenerHandle, ListenSettings, StreamHandle } from '../driver.js'
 import { bind } from './dgram.js'
 import { DuplexHandle, type DuplexHooks, SLAB } from './duplex.js'
+import type { Remembered } from './remembered.js'
+import { EXACT_KEEP_ALIVE, LACKS, listenerOptions, socketOptions, TCP, tcpValues, tune, wholeSeconds } from './socket-options.js'
 
 /** Descriptors the process may have (RLIMIT_NOFILE) where the system shows it. */
 const DESCRIPTORS = descriptorLimit()
@@ -26,7 +28,7 @@ const guarantees: Guarantees = {
   dataBeforeError: true,
   acceptStops: 'the runtime goes on accepting: up to 64 connections are parked unread, more are closed and counted',
   unservedExact: 'connections the runtime dropped for want of descriptors are inferred, and marked as estimated',
-  keepAliveExact: 'the interval and the number of probes are the system’s',
+  keepAliveExact: 'the interval and the number of probes are the runtime’s on older versions of Node',
   unix: onWindows ? 'named pipes only' : true,
   abstractUnix: process.platform === 'linux' && onNode ? true : 'Linux on Node only',
   unixgram: 'not in the runtime; the kernel driver has them',
@@ -36,17 +38,18 @@ const guarantees: Guarantees = {
 
 /** Talks through the runtime's own sockets. */
 export function node(): Driver {
-  return { name: 'node', guarantees, dial, listen, bind }
+  return { name: 'node', guarantees, lacks: LACKS, dial, listen, bind }
 }
 
 function dial(to: Address, settings: DialSettings, done: (error: unknown, handle?: StreamHandle) => void): () => void {
   const socket = new Socket({ allowHalfOpen: true })
+  const making = makingOf(settings)
   let over = false
   const finish = (error: unknown) => {
     if (over) return
     over = true
     socket.off('error', finish).off('connect', connected)
-    if (error === undefined) return done(undefined, handleOf(socket, to, OURS))
+    if (error === undefined) return done(undefined, handleOf(socket, to, making.hooks))
     socket.destroy()
     done(error)
   }
@@ -58,13 +61,13 @@ function dial(to: Address, settings: DialSettings, done: (error: unknown, handle
     if (to.family === 'unix') socket.connect({ path: systemPath(to) })
     else {
       const from = settings.from?.family === 'unix' ? undefined : settings.from
+      // The runtime knows these as options of a new socket alone; it sets them once connected.
+      tune(socket, making.values)
       socket.connect({
         host: to.scope === undefined ? to.address : `${to.address}%${to.scope}`,
         port: to.port,
         family: to.family === 'ipv6' ? 6 : 4,
         ...(from && { localAddress: from.address, localPort: from.port }),
-        noDelay: settings.noDelay,
-        ...(settings.keepAlive && { keepAlive: true, keepAliveInitialDelay: settings.keepAlive.idle }),
       })
     }
   } catch (error) {
@@ -84,9 +87,38 @@ function systemPath(address: { path: string; abstract: boolean }): string {
 }
 
 const UNNAMED: Address = Object.freeze({ family: 'unix', path: '', abstract: false })
-/** For sockets that others made and may know. */
-const THEIRS: DuplexHooks = { judgeEnd: lastWord, prompt: onNode }
+/** For sockets that others made and may know, with options that nothing is known of. */
+const THEIRS: DuplexHooks = {
+  judgeEnd: lastWord,
+  prompt: onNode,
+  options: (current, unix) => socketOptions(current as () => Socket, unix ? 'unix' : TCP),
+}
 const OURS: DuplexHooks = { ...THEIRS, direct }
+
+/** Hooks of our own sockets that were made with `values`. */
+function hooksFor(values: ReadonlyMap<string, unknown>): DuplexHooks {
+  return { ...OURS, options: (current, unix) => socketOptions(current as () => Socket, unix ? 'unix' : values) }
+}
+
+/** What sockets are made with. */
+interface Making {
+  readonly settings: Pick<DialSettings, 'noDelay' | 'keepAlive' | 'options'>
+  readonly values: ReadonlyMap<string, unknown>
+  readonly hooks: DuplexHooks
+}
+
+/** That of the last dial: one program's dials mostly ask for the same. */
+let lastMaking: Making | undefined
+
+function makingOf(settings: Making['settings']): Making {
+  const last = lastMaking
+  if (last !== undefined && last.settings.noDelay === settings.noDelay && !last.settings.options && !settings.options) {
+    const [a, b] = [last.settings.keepAlive, settings.keepAlive]
+    if (a === b || (a && b && a.idle === b.idle && a.interval === b.interval && a.count === b.count)) return last
+  }
+  const values = tcpValues(settings)
+  return (lastMaking = { settings, values, hooks: hooksFor(values) })
+}
 
 /** The addresses made last: one listener's connections mostly share theirs, and many clients come from one host. */
 let lastLocal: Address = UNNAMED
@@ -105,7 +137,7 @@ export function handleOf(socket: Socket, peer?: Address, hooks: DuplexHooks = TH
   // The runtime keeps what it said, twice 150 bytes for each connection; we have our own.
   const said = socket as { _peername?: unknown; _sockname?: unknown }
   said._peername = said._sockname = undefined
-  if (hooks === OURS) withoutEndListener(socket)
+  if (hooks !== THEIRS) withoutEndListener(socket)
   return new DuplexHandle(socket, lastLocal, remote, hooks)
 }
 
@@ -185,7 +217,8 @@ function listen(at: Address, settings: ListenSettings): Promise<ListenerHandle> 
       allowHalfOpen: true,
       pauseOnConnect: true,
       noDelay: settings.noDelay,
-      ...(settings.keepAlive && { keepAlive: true, keepAliveInitialDelay: settings.keepAlive.idle }),
+      // Where more can be set than the server knows of, each connection is given all of it.
+      ...(settings.keepAlive && !EXACT_KEEP_ALIVE && { keepAlive: true, keepAliveInitialDelay: wholeSeconds(settings.keepAlive.idle) }),
     })
     server.once('error', reject)
     const path = at.family === 'unix' ? systemPath(at) : undefined
@@ -198,7 +231,7 @@ function listen(at: Address, settings: ListenSettings): Promise<ListenerHandle> 
       server.off('error', reject)
       const bound = server.address()
       const local = at.family !== 'unix' && bound !== null && typeof bound === 'object' ? { ...at, port: bound.port } : at
-      resolve(new NodeListener(server, local))
+      resolve(new NodeListener(server, local, listenerOptions(settings, at.family === 'unix')))
     })
   })
 }
@@ -212,10 +245,17 @@ class NodeListener implements ListenerHandle {
   #error: unknown
   #closed = false
   #paused = false
+  readonly options: Remembered
+  #making: Pick<Making, 'values' | 'hooks'>
+  /** Connections come from the runtime without something that they are made with. */
+  #tunes: boolean
 
-  constructor(server: ReturnType<typeof createServer>, local: Address) {
+  constructor(server: ReturnType<typeof createServer>, local: Address, options: Remembered) {
     this.#server = server
     this.local = local
+    this.options = options
+    this.#making = { values: options.values, hooks: hooksFor(options.values) }
+    this.#tunes = local.family !== 'unix' && (EXACT_KEEP_ALIVE || this.#making.values.has('typeOfService'))
     server.on('connection', (socket) => this.#park(socket))
     server.on('error', (error) => {
       this.#error = error
@@ -251,7 +291,13 @@ class NodeListener implements ListenerHandle {
     }
     const socket = this.#parked.shift()
     if (socket === undefined) return undefined
-    const handle = handleOf(socket, undefined, OURS)
+    const { values } = this.options
+    if (values !== this.#making.values) {
+      this.#making = { values, hooks: hooksFor(values) }
+      this.#tunes = true
+    }
+    if (this.#tunes && !socket.destroyed) tune(socket, values)
+    const handle = handleOf(socket, undefined, this.#making.hooks)
     socket.off('error', ignore)
     return handle
   }

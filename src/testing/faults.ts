@@ -11,6 +11,7 @@ import type {
   Guarantees,
   ListenerHandle,
   ListenSettings,
+  OptionHandle,
   StreamEvents,
   StreamHandle,
 } from '../driver.js'
@@ -93,6 +94,10 @@ export class FaultyStream implements StreamHandle {
 
   get remote(): Address | undefined {
     return this.#inner.remote
+  }
+
+  get options(): OptionHandle | undefined {
+    return this.#inner.options
   }
 
   get unsent(): number {
@@ -361,6 +366,7 @@ export type FaultPlans = FaultPlan | ((role: 'dialled' | 'accepted', index: numb
 export class FaultyDriver implements Driver {
   readonly name: string
   readonly guarantees: Guarantees
+  readonly lacks: ReadonlySet<string> | undefined
   /** Every connection made so far by `dial`, oldest first, to be cut, silenced or reset. */
   readonly dialled: FaultyStream[] = []
   /** Every connection accepted so far, oldest first. */
@@ -375,6 +381,7 @@ export class FaultyDriver implements Driver {
     this.#plans = plans
     this.name = inner.name
     this.guarantees = inner.guarantees
+    this.lacks = inner.lacks
   }
 
   /**
@@ -438,6 +445,7 @@ export class FaultyDriver implements Driver {
       close,
       ref: () => inner.ref(),
       unref: () => inner.unref(),
+      options: inner.options,
     }
   }
 
