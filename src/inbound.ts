@@ -4,10 +4,12 @@ import { oneOf, wholeNumber } from './arguments.js'
 import { ReceiveBuffer } from './buffer.js'
 import { bufferOf, bytesOf, copyOf, strictText } from './bytes.js'
 import { arm, orTimeout, shouldYield, turn, turned } from './deadline.js'
+import { END, type Source } from './delivery.js'
 import type { StreamHandle } from './driver.js'
 import { again, Busy, broken, Cancelled, CODES, type ErrorFacts, FrameError, invalidType, outOfRange, type SocketError } from './errors.js'
 import type { Shared } from './owner.js'
-import type { Bytes, LimitOptions, LineOptions, ReadOptions, Wait } from './stream.js'
+import type { Pending } from './slot.js'
+import type { Bytes, CloseReport, LimitOptions, LineOptions, ReadOptions, Wait } from './stream.js'
 
 /** What this direction needs to know and tell of its connection. */
 export interface Side {
@@ -15,6 +17,8 @@ export interface Side {
   /** Default times of an operation, milliseconds. */
   readonly readTime: number | undefined
   readonly writeTime: number | undefined
+  /** What every operation fails with at once: this side closed the connection or gave it away. */
+  readonly refusal: SocketError | undefined
   /** Bytes moved, in whichever direction. */
   moved(): void
   facts(op: string): ErrorFacts
@@ -22,15 +26,8 @@ export interface Side {
   ended(): void
   /** Called once, when the direction broke. */
   broke(error: SocketError): void
-}
-
-/** An operation that waits for bytes. `attempt` gives its result, `undefined` to go on waiting, or throws. */
-interface Pending {
-  readonly op: string
-  attempt(): unknown
-  resolve(value: never): void
-  reject(error: unknown): void
-  disarm: (() => void) | undefined
+  /** What `ready` answers may be another now, without the driver having said so. */
+  changed(): void
 }
 
 /** The buffer of every connection until something has to be kept: most never need one. */
@@ -38,7 +35,7 @@ const EMPTY: ReceiveBuffer = new ReceiveBuffer()
 
 export class Inbound {
   bytesRead = 0
-  readonly #handle: StreamHandle
+  readonly handle: StreamHandle
   readonly #side: Side
   #buffer: ReceiveBuffer = EMPTY
   #pending: Pending | undefined
@@ -49,11 +46,9 @@ export class Inbound {
   #ended = false
   /** What reading fails with once the buffer is empty. */
   #error: SocketError | undefined
-  /** What every operation fails with at once: this side closed the connection or gave it away. */
-  #refusal: SocketError | undefined
 
   constructor(handle: StreamHandle, side: Side) {
-    this.#handle = handle
+    this.handle = handle
     this.#side = side
   }
 
@@ -71,6 +66,12 @@ export class Inbound {
 
   get busy(): boolean {
     return this.#pending !== undefined || this.#claimant !== undefined
+  }
+
+  /** The operation that waits for bytes; a delivery is none. */
+  get waiting(): string | undefined {
+    const op = this.#pending?.op
+    return op === 'deliver' ? undefined : op
   }
 
   /** The driver may have something. */
@@ -96,14 +97,14 @@ export class Inbound {
     pending.resolve(result as never)
   }
 
-  /** Refuses everything from now on and wakes what waits. Bytes not read are dropped. */
-  refuse(error: SocketError): void {
-    this.#refusal ??= error
+  /** From now on everything is refused: wakes what waits. Bytes not read are dropped. */
+  refuse(): void {
     const pending = this.#pending
     this.#pending = undefined
     pending?.disarm?.()
     pending?.reject(this.#refused(pending.op))
     this.#drop(this.#buffer.length)
+    this.#side.changed()
   }
 
   /** The connection broke from outside this direction: what is buffered stays readable, then `error`. */
@@ -111,6 +112,7 @@ export class Inbound {
     if (this.#ended || this.#error !== undefined) return
     this.#error = error
     if (this.#pending !== undefined) this.#retry(this.#pending)
+    this.#side.changed()
   }
 
   /** Gives up what is buffered to whoever takes the stream over. */
@@ -123,7 +125,7 @@ export class Inbound {
     let count = 0
     try {
       const most = this.#side.shared.limits.receive
-      for (let chunk = this.#handle.read(most); chunk !== undefined; chunk = this.#handle.read(most)) {
+      for (let chunk = this.handle.read(most); chunk !== undefined; chunk = this.handle.read(most)) {
         if (chunk === null) return { count, open: false }
         count += chunk.length
       }
@@ -135,7 +137,7 @@ export class Inbound {
   }
 
   #refused(op: string): SocketError {
-    return again(this.#refusal as SocketError, this.#side.facts(op))
+    return again(this.#side.refusal as SocketError, this.#side.facts(op))
   }
 
   #hold(change: number): void {
@@ -146,7 +148,7 @@ export class Inbound {
   #pull(limit: number): Uint8Array | null | undefined {
     if (this.#ended || this.#error !== undefined) return null
     try {
-      const chunk = this.#handle.read(limit)
+      const chunk = this.handle.read(limit)
       if (chunk === null) this.#end()
       else if (chunk !== undefined) this.#count(chunk.length)
       return chunk
@@ -159,17 +161,21 @@ export class Inbound {
   #count(bytes: number): void {
     this.bytesRead += bytes
     this.#side.moved()
+    // There may be more, of which no event will tell: a driver need not announce what was taken before it could.
+    this.#side.changed()
   }
 
   #end(): void {
     this.#ended = true
     this.#side.ended()
+    this.#side.changed()
   }
 
   #break(error: unknown): void {
     if (this.#error !== undefined) return
     this.#error = broken(error, { ...this.#side.facts('read'), phase: 'read' })
     this.#side.broke(this.#error)
+    this.#side.changed()
   }
 
   /** Moves what the driver has into the buffer; its answers are those of `#pull`. */
@@ -215,7 +221,7 @@ export class Inbound {
   #run<T>(op: string, wait: Wait | undefined, prepare: () => () => T | undefined, claimed = false): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const attempt = prepare()
-      if (this.#refusal === undefined && this.#claimant !== undefined && !claimed) return reject(this.inUse(op))
+      if (this.#side.refusal === undefined && this.#claimant !== undefined && !claimed) return reject(this.inUse(op))
       this.start({ op, attempt, resolve, reject, disarm: undefined }, wait)
     })
   }
@@ -225,6 +231,7 @@ export class Inbound {
     if (this.#pending !== pending) return false
     this.#pending = undefined
     pending.disarm?.()
+    this.#side.changed()
     return true
   }
 
@@ -237,7 +244,7 @@ export class Inbound {
 
   /** Tries an operation at once, and lets it wait for bytes if that gives nothing. */
   start(pending: Pending, wait: Wait | undefined): void {
-    if (this.#refusal !== undefined) return pending.reject(this.#refused(pending.op))
+    if (this.#side.refusal !== undefined) return pending.reject(this.#refused(pending.op))
     if (this.#pending !== undefined) return pending.reject(this.inUse(pending.op))
     try {
       if (wait !== undefined || this.#side.readTime !== undefined) pending.disarm = this.#arm(wait, pending)
@@ -262,7 +269,7 @@ export class Inbound {
       this.#side.shared.clock,
       () => this.#side.facts(pending.op),
       (error) => {
-        if (this.#pending === pending) this.#pending = undefined
+        this.withdraw(pending)
         pending.reject(error)
       },
     )
@@ -274,7 +281,7 @@ export class Inbound {
   }
 
   #available(op: string): void {
-    if (this.#refusal !== undefined) throw this.#refused(op)
+    if (this.#side.refusal !== undefined) throw this.#refused(op)
     if (this.busy) throw this.inUse(op)
   }
 
@@ -301,9 +308,9 @@ export class Inbound {
     return this.#run('read', o, prepare, claimed)
   }
 
-  tryRead(limit: number | undefined, claimed = false): Uint8Array | null | undefined {
+  tryRead(limit: number | undefined): Uint8Array | null | undefined {
     const most = limitOf(limit, this.#side.shared.limits.receive)
-    if (!claimed || this.#refusal !== undefined || this.#pending !== undefined) this.#available('tryRead')
+    this.#available('tryRead')
     return this.#take(most, 'tryRead')
   }
 
@@ -324,7 +331,7 @@ export class Inbound {
     if (this.#ended || this.#error !== undefined) return this.#over('readInto')
     let count: number | null | undefined
     try {
-      count = this.#handle.readInto(into)
+      count = this.handle.readInto(into)
     } catch (error) {
       this.#break(error)
       return this.#over('readInto')
@@ -445,13 +452,26 @@ export class Inbound {
   }
 
   unread(bytes: Bytes | string, claimed = false): void {
-    if (this.#refusal !== undefined) throw this.#refused('unread')
+    if (this.#side.refusal !== undefined) throw this.#refused('unread')
     if (this.#claimant !== undefined && !claimed) throw this.inUse('unread')
     const copy = copyOf(bytesOf(bytes, 'bytes'))
     this.#searched = 0
     this.#own().unshift(copy)
     this.#hold(copy.length)
     if (this.#pending !== undefined) this.#retry(this.#pending)
+    this.#side.changed()
+  }
+
+  /**
+   * Whether a read would not have to wait: for bytes, of which at most a chunk is fetched and none consumed, the end, or what it
+   * fails with. Undefined when it would, and while another reader takes what comes.
+   */
+  get ready(): 'bytes' | 'end' | SocketError | undefined {
+    if (this.busy) return undefined
+    if (this.#buffer.length > 0) return 'bytes'
+    const more = this.#more()
+    if (more === null) return this.#error ?? 'end'
+    return more && 'bytes'
   }
 
   waitReadable(o: Wait | undefined): Promise<void> {
@@ -477,6 +497,35 @@ export class Inbound {
 
   unclaim(): void {
     this.#claimant = undefined
+    this.#side.changed()
+  }
+
+  /** Lets an operation of the claimant wait, for as long as it takes, without trying it now. */
+  park(pending: Pending): void {
+    if (this.#side.refusal !== undefined) throw this.#refused(pending.op)
+    this.#pending = pending
+  }
+
+  /** What `deliver` takes from. */
+  source(of: { readonly closed: Promise<CloseReport>; handlerFailed(error: SocketError): void }): Source<Uint8Array> {
+    return {
+      get closed() {
+        return of.closed
+      },
+      occupy: (waiter) => {
+        this.occupy(waiter.op)
+        this.park(waiter)
+      },
+      release: (waiter) => {
+        this.withdraw(waiter)
+        this.unclaim()
+      },
+      take: () => {
+        const chunk = this.#take(this.#side.shared.limits.receive, 'deliver')
+        return chunk === null ? END : chunk
+      },
+      fail: (error) => of.handlerFailed(error),
+    }
   }
 }
 
@@ -489,8 +538,9 @@ export class Claim {
     this.#in = inbound
   }
 
-  tryRead(limit?: number): Uint8Array | null | undefined {
-    return this.#in.tryRead(limit, true)
+  /** What is here now, for whoever knows that no read of its own waits and that this side has not closed. */
+  take(): Uint8Array | null | undefined {
+    return this.#in.take(undefined, 'read')
   }
 
   read(o?: ReadOptions): Promise<Uint8Array | null> {
@@ -499,6 +549,16 @@ export class Claim {
 
   unread(bytes: Uint8Array): void {
     this.#in.unread(bytes, true)
+  }
+
+  /** Lets `pending` hear of news; nothing is fetched for it. */
+  park(pending: Pending): void {
+    this.#in.park(pending)
+  }
+
+  /** Ends that. */
+  withdraw(pending: Pending): void {
+    this.#in.withdraw(pending)
   }
 
   /** Cancels a read that waits; nothing is fetched for it. */
@@ -534,12 +594,15 @@ export class Chunks implements AsyncIterableIterator<Uint8Array>, Pending {
   disarm: (() => void) | undefined
   readonly #in: Inbound
   readonly #o: ReadOptions | undefined
+  /** The connection, which nobody else may refer to while the loop goes on. */
+  readonly keeps: unknown
   /** `fresh` has not claimed the reader slot yet; `stepping` waits for bytes. */
   #state: 'fresh' | 'between' | 'stepping' | 'done' = 'fresh'
 
-  constructor(inbound: Inbound, o: ReadOptions | undefined) {
+  constructor(inbound: Inbound, o: ReadOptions | undefined, keeps: unknown) {
     this.#in = inbound
     this.#o = o
+    this.keeps = keeps
   }
 
   get op(): string {

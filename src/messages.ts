@@ -2,15 +2,13 @@
 
 import type { Connection } from './connection.js'
 import { refusePast, shouldYield, spanning, turn } from './deadline.js'
+import { Delivery, type DeliveryMode, END } from './delivery.js'
 import { again, Busy, Closed, CODES, FrameError, invalidType, SocketError } from './errors.js'
 import type { Codec, Decoder } from './framing.js'
 import type { Claim } from './inbound.js'
 import { handled } from './outbound.js'
 import { Sender } from './sender.js'
 import type { CloseReport, Wait } from './stream.js'
-
-/** The end of the stream, which must not be mistaken for a message. */
-const END: unique symbol = Symbol('end')
 
 export interface DetachOptions {
   /** Throw complete messages that were received and not taken away. Default false. */
@@ -147,6 +145,32 @@ export class MessageStream<T, S = T> {
   }
 
   /**
+   * Pushes messages to `handler`, as {@link Delivery} says; it holds the place of the one receiver unless it is passive.
+   *
+   * @throws `Busy` beside another receiver or delivery, `Closed`
+   */
+  deliver(mode: DeliveryMode, handler: (message: T) => unknown): Delivery {
+    const { connection } = this
+    const source = {
+      get closed() {
+        return connection.closed
+      },
+      occupy: (waiter: Delivery) => {
+        this.#available('deliver')
+        this.#claim.park(waiter)
+        this.#receiver = 'deliver'
+      },
+      release: (waiter: Delivery) => {
+        this.#claim.withdraw(waiter)
+        this.#receiver = undefined
+      },
+      take: () => this.#step('deliver'),
+      fail: (error: SocketError) => connection.handlerFailed(error),
+    }
+    return new Delivery(this, source, mode, handler)
+  }
+
+  /**
    * Sends a message; settles when more would be welcome. Messages keep their order; those sent while a write is under way go
    * out together in the next. Its rejection is pre-handled: the next send repeats it.
    *
@@ -247,7 +271,7 @@ export class MessageStream<T, S = T> {
         const message = this.#next()
         if (message !== undefined) return message
         if (this.#ended) return END
-        const chunk = this.#claim.tryRead()
+        const chunk = this.#claim.take()
         if (chunk === undefined) return undefined
         this.#feed(chunk)
       }

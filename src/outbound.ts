@@ -41,7 +41,6 @@ export class Outbound {
   /** What the driver has taken and not handed over, as it was counted last. */
   #flying = 0
   #error: SocketError | undefined
-  #refusal: SocketError | undefined
   #ending: Promise<void> | undefined
   #shutting: Promise<void> | undefined
   #shut = false
@@ -69,14 +68,27 @@ export class Outbound {
     return this.#jobs.length > 0 || this.#ending !== undefined
   }
 
+  /** The operation that waits longest. */
+  get waiting(): string | undefined {
+    return this.#jobs[0]?.op ?? (this.#ending !== undefined && !this.#shut && this.#error === undefined ? 'end' : undefined)
+  }
+
   get failure(): SocketError | undefined {
     return this.#error
   }
 
-  /** Refuses everything from now on and wakes what waits; what was accepted stays to be flushed. */
+  /** From now on everything is refused: wakes what waits; what was accepted stays to be flushed. */
   refuse(error: SocketError): void {
-    this.#refusal ??= error
-    for (const job of this.#jobs.splice(0)) this.#giveUp(job, this.#refusal)
+    for (const job of this.#jobs.splice(0)) this.#giveUp(job, error)
+  }
+
+  /** Whether a write would be accepted at once, or what it fails with; undefined when it would wait, or if this side has ended. */
+  get ready(): true | SocketError | undefined {
+    if (this.#error !== undefined) return this.#error
+    if (this.busy || this.#stash.left > 0) return undefined
+    const { unsent } = this.#handle
+    const { limits, budget } = this.#side.shared
+    return unsent === 0 || (unsent < limits.unsent && !budget.full) ? true : undefined
   }
 
   #giveUp(job: Job, error: SocketError): void {
@@ -96,6 +108,7 @@ export class Outbound {
     this.#error = broken(error, { ...this.#side.facts('write'), phase: 'write' })
     for (const job of this.#jobs.splice(0)) this.#giveUp(job, this.#error)
     if (tell) this.#side.broke(this.#error)
+    this.#side.changed()
   }
 
   /** Gives up what was accepted and not handed over; returns how much that was. */
@@ -103,7 +116,7 @@ export class Outbound {
     const lost = this.unsent
     this.#settleUp()
     // An end that waits for what is given up now would wait for ever.
-    const why = this.#refusal ?? this.#error
+    const why = this.#side.refusal ?? this.#error
     if (why !== undefined) for (const job of this.#jobs.splice(0)) this.#giveUp(job, why)
     return lost
   }
@@ -173,6 +186,7 @@ export class Outbound {
         this.#jobs.shift()
         job.disarm?.()
         job.resolve((job.kind === 'some' ? job.total - job.left : undefined) as never)
+        if (this.#jobs.length === 0) this.#side.changed()
       }
     } catch (error) {
       this.#break(error, true)
@@ -204,7 +218,7 @@ export class Outbound {
 
   #refused(op: string): SocketError | undefined {
     const facts = () => ({ ...this.#side.facts(op), bytesWritten: 0 })
-    const why = this.#refusal ?? this.#error
+    const why = this.#side.refusal ?? this.#error
     if (why !== undefined) return again(why, facts())
     if (this.#ending === undefined || op === 'end' || op === 'flush') return undefined
     return new Closed('ENDED', CODES.Closed.ENDED, facts())
@@ -219,7 +233,7 @@ export class Outbound {
       this.#jobs.length === 0 &&
       this.#stash.left === 0 &&
       this.#error === undefined &&
-      this.#refusal === undefined &&
+      this.#side.refusal === undefined &&
       this.#ending === undefined &&
       data.length > 0
     ) {
@@ -335,6 +349,7 @@ export class Outbound {
     this.#hold(-job.left)
     job.reject(error)
     this.#advance()
+    this.#side.changed()
   }
 
   writeSome(data: Bytes | string | readonly Bytes[], o: Wait | undefined): Promise<number> {
@@ -378,7 +393,7 @@ export class Outbound {
 
   /** Flushes everything accepted and hands the end to the system; for `end`, and for `close` after `refuse`. */
   async finish(): Promise<void> {
-    if (this.#stash.left > 0 || this.#jobs.length > 0 || this.#handle.unsent > 0) {
+    if (this.#error === undefined && (this.#stash.left > 0 || this.#jobs.length > 0 || this.#handle.unsent > 0)) {
       const { job, promise } = this.#job('end', 'flush', [], 0, undefined)
       this.#enqueue(job)
       this.#advance()
@@ -398,7 +413,8 @@ export class Outbound {
           return this.#side.ended()
         }
         // Aborted while the end was on its way: this side did it, not the world.
-        if (this.#refusal !== undefined && this.#refusal.code !== 'CLOSED') return reject(again(this.#refusal, this.#side.facts('end')))
+        const { refusal } = this.#side
+        if (refusal !== undefined && refusal.code !== 'CLOSED') return reject(again(refusal, this.#side.facts('end')))
         this.#break(error, true)
         reject(again(this.#error as SocketError, this.#side.facts('end')))
       })

@@ -635,8 +635,6 @@ describe('owners', () => {
     const dialling = network.connect(listener.endpoint)
     void network.close()
     assert.equal((await rejection(dialling)).name, 'Closed')
-    const accepted = await listener.accept()
-    accepted.abort()
     await until('the descriptors are given back', () => (descriptors() ?? 0) <= (before ?? 0))
     assert.equal((await rejection(network.connect(listener.endpoint))).code, 'OWNER_ENDED')
   })
@@ -670,4 +668,17 @@ describe('nobody listens', () => {
       process.off('unhandledRejection', note)
     }
   })
+})
+
+test('a close behind a failed write does not wait for what can never be sent', { timeout: 20_000 }, async () => {
+  await using network = new Network({ limits: { lingerTime: 600_000 } })
+  const listener = await network.listen('tcp://127.0.0.1:0')
+  const [a, b] = await Promise.all([network.connect(listener.endpoint), listener.accept()])
+  await b.close()
+  await assert.rejects(async () => {
+    for (;;) await a.write(new Uint8Array(100))
+  }, Broken)
+  const report = await a.close()
+  assert.equal(report.clean, false)
+  assert.equal(report.reason?.name, 'Broken')
 })
