@@ -7,12 +7,24 @@
 
 import { setMaxListeners } from 'node:events'
 import { type Address, formatAddress } from './address.js'
-import { Connection, type Origin } from './connection.js'
+import { Connection } from './connection.js'
 import { arm, shouldYield, turn } from './deadline.js'
 import type { ListenerHandle, StreamHandle } from './driver.js'
 import { again, broken, Closed, CODES, Denied, type ErrorFacts, SocketError, systemCode, systemFailure, TlsError } from './errors.js'
-import { type Owner, tell } from './owner.js'
-import type { CloseReport, Defaults, Wait } from './stream.js'
+import {
+  getOption,
+  type OptionInputs,
+  type OptionName,
+  type OptionTarget,
+  type OptionValues,
+  type RawOption,
+  setOption,
+  type SettableName,
+} from './options.js'
+import type { Origin } from './lifetime.js'
+import { guard, type Member, move, type Owned, type Owner, placeOf, tell } from './owner.js'
+import { type Readiness, refusedBy, type Wanted, type Watched } from './select.js'
+import type { Bytes, CloseReport, Defaults, Wait } from './stream.js'
 import { secure } from './tls.js'
 import type { ServerTls, ServerTlsOptions } from './tls-options.js'
 import { nextId, type RefusedEvent } from './trace.js'
@@ -106,6 +118,88 @@ interface Waiter {
 }
 
 /**
+ * What is true of a listener whether or not anybody still has its object. While it has work to do it holds the object, and
+ * otherwise, once that is in the hands of a user, only weakly.
+ */
+class Bond implements Member {
+  readonly kind = 'listener'
+  readonly id: number = nextId()
+  readonly closed: Promise<CloseReport>
+  owner: Owner
+  face: Listener | WeakRef<Listener>
+  pending: string | undefined
+  over: SocketError | undefined
+  /** A connection that came while `select` watched, known to be there and not looked at. Given before all others. */
+  seen: StreamHandle | undefined
+  readonly #handle: ListenerHandle
+  readonly #openedAt: number
+  #weak: WeakRef<Listener> | undefined
+  #settle!: (report: CloseReport) => void
+  #unservedSeen = 0
+
+  constructor(handle: ListenerHandle, owner: Owner, face: Listener) {
+    this.owner = owner
+    this.face = face
+    this.#handle = handle
+    this.#openedAt = owner.shared.clock.now()
+    this.closed = new Promise((resolve) => {
+      this.#settle = resolve
+    })
+  }
+
+  /** The listener itself, unless it is garbage. */
+  get listener(): Listener | undefined {
+    return this.face instanceof WeakRef ? this.face.deref() : this.face
+  }
+
+  /** Says what `listener` has to do, if anything. */
+  hold(listener: Listener, pending: string | undefined): void {
+    this.pending = pending
+    if (this.face instanceof WeakRef) this.#weak = this.face
+    if (this.#weak !== undefined) this.face = pending === undefined ? this.#weak : listener
+  }
+
+  close(o?: Wait): Promise<CloseReport> {
+    const { listener } = this
+    if (listener !== undefined) return listener.close(o)
+    this.end(new Closed('CLOSED', CODES.Closed.CLOSED, { op: 'close' }), undefined)
+    return this.closed
+  }
+
+  abort(reason?: unknown): void {
+    const { listener } = this
+    if (listener !== undefined) listener.abort(reason)
+    else void this.close()
+  }
+
+  end(refusal: SocketError, reason: SocketError | undefined): void {
+    this.over = refusal
+    this.seen?.destroy(true)
+    this.#handle.close(() => {
+      this.countUnserved()
+      const report: CloseReport = Object.freeze({ clean: reason === undefined, unsent: 0, ...(reason && { reason }) })
+      this.tellClose('listener', this.id, this.#openedAt, report)
+      this.owner.remove(this, false)
+      this.#settle(report)
+    })
+  }
+
+  tellClose(kind: 'listener' | 'connection', id: number, openedAt: number, report: CloseReport): void {
+    const { shared } = this.owner
+    tell(shared, { type: 'close', kind, id, report, bytesRead: 0, bytesWritten: 0, duration: shared.clock.now() - openedAt })
+  }
+
+  /** Tells what the driver has dropped since it was last looked at. */
+  countUnserved(): void {
+    const { count, estimated } = this.#handle.unserved
+    const news = count - this.#unservedSeen
+    if (news <= 0) return
+    this.#unservedSeen = count
+    tell(this.owner.shared, { type: 'refused', id: this.id, reason: 'unserved', count: news, estimated })
+  }
+}
+
+/**
  * Yields connections. Made by `listen`.
  *
  * ```ts
@@ -117,24 +211,25 @@ interface Waiter {
  * console.log(nobody) // DEADLINE
  * ```
  */
-export class Listener {
-  readonly id: number = nextId()
+export class Listener implements Owned, Watched {
+  readonly id: number
   /** The address it is bound to, with the real port. */
   readonly local: Address
   /** What `connect` on this machine reaches it by: for all interfaces (`*`) the loopback address. */
   readonly endpoint: string
-  readonly owner: Owner
   readonly driver: string
   /** Resolves when it no longer listens, whoever ended it; never rejects. */
   readonly closed: Promise<CloseReport>
+  readonly #bond: Bond
   readonly #handle: ListenerHandle
   readonly #origin: ListenerOrigin
   /** One object for all plain connections: there may be many. */
-  readonly #birth: Origin
-  readonly #openedAt: number
+  #birth: Origin
   readonly #waiters: Set<Waiter> = new Set()
   /** TLS connections whose handshake is done. */
   readonly #ready: Connection[] = []
+  /** Who selects from this listener. */
+  readonly #watchers: Set<() => void> = new Set()
   /** Ends handshakes in progress when the listener closes. */
   readonly #handshakes: AbortController = new AbortController()
   #taker: Taker | undefined
@@ -143,35 +238,46 @@ export class Listener {
   #pumping = false
   #pumpAgain = false
   #refusal: SocketError | undefined
-  #settle!: (report: CloseReport) => void
   #stopRetry: (() => void) | undefined
   #stopBudget: (() => void) | undefined
   readonly #counts = { accepted: 0, refused: 0, vanished: 0, exhausted: 0, handshaking: 0, handshakeFailures: 0 }
   /** Ready connections dropped at the close. */
   #dropped = 0
-  #unservedSeen = 0
 
   /** @internal made by `listen` and `serve` */
   constructor(handle: ListenerHandle, origin: ListenerOrigin) {
-    const { shared } = origin.owner
+    const { owner, driver, defaults, endpoint } = origin
+    const bond = new Bond(handle, owner, this)
+    this.#bond = bond
     this.#handle = handle
     this.#origin = origin
-    this.owner = origin.owner
+    this.id = bond.id
+    this.closed = bond.closed
     this.local = handle.local
-    this.endpoint = origin.endpoint
-    this.driver = origin.driver
-    this.#openedAt = shared.clock.now()
-    const { owner, driver, defaults, endpoint } = origin
+    this.endpoint = endpoint
+    this.driver = driver
     this.#birth = { owner, role: 'accepted', driver, endpoint, defaults, listener: this.id }
-    this.closed = new Promise((resolve) => {
-      this.#settle = resolve
-    })
     // As many as there are handshakes.
     setMaxListeners(0, this.#handshakes.signal)
-    origin.owner.add(this)
+    try {
+      owner.add(bond)
+    } catch (error) {
+      // The owner ended while this was being opened: nobody else would give the descriptor back.
+      handle.close(() => {})
+      throw error
+    }
     handle.pause()
-    handle.attach({ acceptable: () => this.#pump() })
+    handle.attach({
+      acceptable: () => {
+        const { listener } = bond
+        if (listener !== undefined) listener.#pump()
+      },
+    })
     this.#announce(this.id, 'listener', 'bound', undefined)
+  }
+
+  get owner(): Owner {
+    return this.#bond.owner
   }
 
   /**
@@ -182,7 +288,8 @@ export class Listener {
    *   connection that went away before it was accepted
    */
   async accept(o?: Wait): Promise<Connection> {
-    const connection = await this.#next(o)
+    const where = placeOf(this.owner.shared)
+    const connection = (await this.#next(o)).given(where)
     if (shouldYield()) await turn()
     return connection
   }
@@ -217,7 +324,7 @@ export class Listener {
     this.#waiters.delete(waiter)
     this.#rest()
     if (failed !== undefined) throw failed
-    return got
+    return got?.given(placeOf(this.owner.shared))
   }
 
   /** Connections as they come, until the listener is closed; `o` holds for each. Leaving the loop closes nothing. */
@@ -243,6 +350,31 @@ export class Listener {
     this.#origin.tls.reload(o)
   }
 
+  /** The value of an option of the listener, or what the connections it accepts are made with. `docs/options.md` has all of them. */
+  get<N extends OptionName>(option: N): OptionValues[N]
+  get(option: RawOption): Uint8Array
+  get(option: OptionName | RawOption): unknown {
+    return getOption(this.#optionTarget('get'), option)
+  }
+
+  /**
+   * Sets an option, for connections accepted from then on where it is one of theirs; what fails has changed nothing.
+   *
+   * @throws `OptionError`, `SystemFailure`, and `TypeError` or `RangeError` for a value that is none
+   */
+  set<N extends SettableName>(option: N, value: OptionInputs[N]): void
+  set(option: RawOption, value: Bytes | number): void
+  set(option: SettableName | RawOption, value: unknown): void {
+    setOption(this.#optionTarget('set'), option, value)
+  }
+
+  #optionTarget(op: 'get' | 'set'): OptionTarget {
+    const facts = { ...this.#facts(op), phase: 'option' } as const
+    if (this.#refusal !== undefined) throw again(this.#refusal, facts)
+    const transport = this.local.family === 'unix' ? 'unix' : 'tcp'
+    return { kind: 'listener', transport, driver: this.driver, handle: this.#handle.options, facts }
+  }
+
   /** Takes no connection until `resume`: clients wait in the backlog, what is established stays. */
   suspend(): void {
     this.#suspended = true
@@ -252,6 +384,7 @@ export class Listener {
   resume(): void {
     this.#suspended = false
     this.#pump()
+    this.#changed()
   }
 
   get suspended(): boolean {
@@ -259,7 +392,7 @@ export class Listener {
   }
 
   get stats(): ListenerStats {
-    this.#countUnserved()
+    this.#bond.countUnserved()
     const { count, estimated } = this.#handle.unserved
     return { ...this.#counts, unserved: { count: count + this.#dropped, estimated }, ready: this.#ready.length }
   }
@@ -290,6 +423,55 @@ export class Listener {
     return this
   }
 
+  /** @internal for `select` */
+  readiness(wanted: Wanted): Readiness | undefined {
+    if (this.#refusal !== undefined) return refusedBy(this.#refusal, this.#facts('select'))
+    if (!wanted.readable || this.#wanted || this.#suspended) return undefined
+    this.#pump()
+    if (!this.#hasNews) return undefined
+    return { readable: false, writable: false, acceptable: true, ended: false }
+  }
+
+  /** @internal for `select` */
+  watch(changed: () => void): () => void {
+    this.#watchers.add(changed)
+    this.#hold()
+    return () => {
+      this.#watchers.delete(changed)
+      this.#rest()
+    }
+  }
+
+  #changed(): void {
+    for (const changed of this.#watchers) changed()
+  }
+
+  /**
+   * Goes to another owner of the same network, which its connections from now on belong to as well, and those that are ready.
+   *
+   * @throws `Busy` while an `accept` waits, a TLS handshake is under way or a server takes its connections,
+   *   `Closed/OWNER_ENDED` for an owner that has ended, its own `Closed` if it is over, `RangeError` for an owner of another
+   *   network
+   */
+  moveTo(owner: Owner): void {
+    move(this.#bond, owner, this.#operation)
+    this.#birth = { ...this.#birth, owner }
+    for (const connection of this.#ready) connection.moveTo(owner)
+  }
+
+  /** From now on it is closed when nobody has it any more. @internal for whoever hands it to a user */
+  given(where: string | undefined): this {
+    guard(this.#bond, where)
+    return this
+  }
+
+  /** What is under way. */
+  get #operation(): string | undefined {
+    if (this.#taker !== undefined) return 'serve'
+    if (this.#waiters.size > 0) return 'accept'
+    return this.#counts.handshaking > 0 ? 'a TLS handshake' : undefined
+  }
+
   /** Gives every connection to `taker` from now on. @internal */
   attach(taker: Taker): void {
     this.#taker = taker
@@ -306,14 +488,9 @@ export class Listener {
     this.#refusal = refusal
     this.#stopRetry?.()
     this.#stopBudget?.()
-    this.#handle.close(() => {
-      this.#countUnserved()
-      const report: CloseReport = Object.freeze({ clean: reason === undefined, unsent: 0, ...(reason && { reason }) })
-      this.#tellClose('listener', this.id, this.#openedAt, report)
-      this.owner.remove(this)
-      this.#settle(report)
-    })
+    this.#bond.end(refusal, reason)
     this.#handshakes.abort(refusal)
+    if (this.#bond.seen !== undefined) this.#dropped++
     for (const connection of this.#ready.splice(0)) {
       this.#dropped++
       this.#taker?.lost(connection.remote)
@@ -321,6 +498,12 @@ export class Listener {
     }
     for (let waiter = this.#firstWaiter(); waiter !== undefined; waiter = this.#firstWaiter())
       waiter.reject(again(refusal, this.#facts('accept')))
+    this.#changed()
+  }
+
+  /** Whether there is a connection that could be given at once. */
+  get #hasNews(): boolean {
+    return this.#bond.seen !== undefined || this.#ready.length > 0
   }
 
   get #wanted(): boolean {
@@ -329,7 +512,8 @@ export class Listener {
 
   /** Whether a connection may be taken from the driver now. */
   #mayTake(): boolean {
-    if (this.#refusal !== undefined || this.#suspended || this.#stopRetry !== undefined || !this.#wanted) return false
+    if (this.#refusal !== undefined || this.#suspended || this.#stopRetry !== undefined) return false
+    if (!this.#wanted && (this.#watchers.size === 0 || this.#hasNews)) return false
     const { budget, limits } = this.owner.shared
     const handshakes = this.#taker?.handshakes() ?? limits.handshakes
     if (this.#origin.tls !== undefined && this.#counts.handshaking + this.#ready.length >= handshakes) return false
@@ -360,6 +544,12 @@ export class Listener {
   #fill(): void {
     for (;;) {
       while (this.#ready.length > 0 && !this.#suspended && this.#wanted) this.#give(this.#ready.shift() as Connection)
+      if (this.#bond.seen !== undefined && !this.#suspended && this.#wanted) {
+        const seen = this.#bond.seen
+        this.#bond.seen = undefined
+        this.#open(seen)
+        continue
+      }
       if (!this.#mayTake()) return
       if (this.#paused) {
         this.#paused = false
@@ -373,10 +563,16 @@ export class Listener {
 
   /** Tells the driver to stop when nothing is welcome. */
   #rest(): void {
-    this.#countUnserved()
-    if (this.#paused || this.#pumping || this.#mayTake()) return
-    this.#paused = true
-    if (this.#refusal === undefined) this.#handle.pause()
+    this.#bond.countUnserved()
+    if (!this.#paused && !this.#pumping && !this.#mayTake()) {
+      this.#paused = true
+      if (this.#refusal === undefined) this.#handle.pause()
+    }
+    this.#hold()
+  }
+
+  #hold(): void {
+    this.#bond.hold(this, this.#operation ?? (this.#watchers.size > 0 ? 'select' : undefined))
   }
 
   /** A connection, undefined when there is none now, null when it is worth looking again. */
@@ -429,10 +625,16 @@ export class Listener {
     if (refusal !== undefined) return this.#refuse(raw, refusal)
     const { tls } = this.#origin
     if (tls !== undefined) return void this.#secure(raw, tls)
+    if (this.#wanted) return this.#open(raw)
+    this.#bond.seen = raw
+    this.#changed()
+  }
+
+  #open(raw: StreamHandle): void {
     const connection = this.#connection(raw, this.#birth)
     if (connection !== undefined) return this.#give(connection)
     this.#dropped++
-    this.#taker?.lost(remote)
+    this.#taker?.lost(raw.remote)
   }
 
   #refuse(raw: StreamHandle, reason: RefusedEvent['reason']): void {
@@ -482,7 +684,8 @@ export class Listener {
       const heir = { id, openedAt, bytesRead: 0, bytesWritten: 0 }
       const connection = this.#connection(handle, { ...this.#birth, security: info, heir })
       if (connection === undefined) throw again(this.#refusal ?? new Closed('OWNER_ENDED', CODES.Closed.OWNER_ENDED), facts)
-      this.#ready.push(connection)
+      this.#ready.push(this.#taker === undefined ? connection.given(undefined) : connection)
+      this.#changed()
     } catch (error) {
       this.#unsecured(raw, id, openedAt, broken(error, facts))
     } finally {
@@ -499,25 +702,11 @@ export class Listener {
       this.#report(id, failure)
     }
     const reason = this.#refusal === undefined ? failure : again(this.#refusal, { remote: failure.remote ?? '' })
-    this.#tellClose('connection', id, openedAt, Object.freeze({ clean: false, unsent: 0, reason }))
-  }
-
-  #tellClose(kind: 'listener' | 'connection', id: number, openedAt: number, report: CloseReport): void {
-    const { shared } = this.owner
-    tell(shared, { type: 'close', kind, id, report, bytesRead: 0, bytesWritten: 0, duration: shared.clock.now() - openedAt })
+    this.#bond.tellClose('connection', id, openedAt, Object.freeze({ clean: false, unsent: 0, reason }))
   }
 
   #report(id: number, error: unknown): void {
     tell(this.owner.shared, { type: 'error', id, op: 'accept', error })
-  }
-
-  /** Tells what the driver has dropped since it was last looked at. */
-  #countUnserved(): void {
-    const { count, estimated } = this.#handle.unserved
-    const news = count - this.#unservedSeen
-    if (news <= 0) return
-    this.#unservedSeen = count
-    tell(this.owner.shared, { type: 'refused', id: this.id, reason: 'unserved', count: news, estimated })
   }
 
   #announce(id: number, kind: 'listener' | 'connection', role: 'bound' | 'accepted', remote: Address | undefined): void {

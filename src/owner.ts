@@ -1,9 +1,12 @@
 /** Ownership: every socket belongs to exactly one owner and ends with it. The network is the default owner. */
 
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { setMaxListeners } from 'node:events'
+import { milliseconds } from './arguments.js'
 import type { Clock } from './driver.js'
-import { Closed, type SocketError } from './errors.js'
-import type { CloseReport, Limits } from './stream.js'
-import type { Trace, TraceEvent } from './trace.js'
+import { again, Busy, Cancelled, Closed, CODES, invalidType, outOfRange, refuseUnknown, type SocketError } from './errors.js'
+import type { CloseReport, Limits, Wait } from './stream.js'
+import type { OpenEvent, Trace, TraceEvent } from './trace.js'
 
 /** What the sockets of one network share. Made by the network, reached through the owner. */
 export interface Shared {
@@ -56,82 +59,311 @@ export class Budget {
   }
 }
 
-/** What an owner needs of a socket. */
+/** What every socket has, of whatever kind. */
 export interface Owned {
+  /** Unique in the process. */
   readonly id: number
-  close(o?: { timeout?: number | undefined }): Promise<CloseReport>
+  readonly owner: Owner
+  close(o?: Wait): Promise<CloseReport>
+  abort(reason?: unknown): void
+  moveTo(owner: Owner): void
+}
+
+/** What an owner holds of a socket. It outlives the object that users have of it. @internal */
+export interface Member {
+  readonly id: number
+  readonly kind: OpenEvent['kind']
+  owner: Owner
+  /** The object that users have; weakly, once it is watched. */
+  face: Owned | WeakRef<Owned>
+  /** What is under way and has to come to its end also where nobody has the object any more. */
+  readonly pending: string | undefined
+  /** Why nothing can be done with it any more: it was closed, broke or was consumed. */
+  readonly over: SocketError | undefined
+  close(o?: Wait): Promise<CloseReport>
   abort(reason?: unknown): void
 }
 
 export interface EndReport {
-  /** Sockets that ended in order. */
+  /** Sockets that ended in order, those of nested owners included. */
   readonly closed: number
-  /** Sockets that had to be aborted. */
+  /** Sockets that had to be aborted, those of nested owners included. */
   readonly aborted: number
+  /** What became of the owners nested in this one, where there were any. */
+  readonly owners?: readonly (EndReport & { readonly name: string })[]
+}
+
+/** Made at the first `run`: from then on each promise of the process costs more on older Nodes. */
+let context: AsyncLocalStorage<Owner> | undefined
+
+/** The owner bound to what runs now, by `owner.run`. @internal */
+export function currentOwner(): Owner | undefined {
+  return context?.getStore()
 }
 
 /**
- * What a socket belongs to and ends with.
+ * What sockets belong to and end with. Every socket has exactly one owner: the one named when it is opened, or the one
+ * whose `run` it is opened in, or its network. Owners nest, and end with the one they are nested in.
  *
- * @internal constructed through the network until owners can be nested
+ * ```ts
+ * import { connect, Owner, serve } from 'fairlead'
+ *
+ * await using server = await serve('tcp://127.0.0.1:0', {}, async (connection) => {
+ *   console.log(Buffer.from(await connection.readAll()).toString()) // hello
+ * })
+ * {
+ *   await using owner = new Owner('job')
+ *   const client = await connect(server.endpoints[0], { owner })
+ *   await client.write('hello')
+ * } // flushed and closed here, whatever happened in between
+ * ```
  */
 export class Owner {
   readonly name: string
+  /** @internal */
   readonly shared: Shared
-  readonly #sockets: Set<Owned> = new Set()
-  readonly #controller: AbortController = new AbortController()
+  readonly #parent: Owner | undefined
+  readonly #members: Set<Member> = new Set()
+  readonly #nested: Set<Owner> = new Set()
+  /** Give up what is being opened. */
+  readonly #openings: Set<() => void> = new Set()
+  #controller: AbortController | undefined
+  #ended: SocketError | undefined
   #idle: (() => void)[] = []
 
-  constructor(name: string, shared: Shared) {
+  /**
+   * @param parent whom it ends with; default: the owner whose `run` this is called in, or else the default network
+   * @throws `Closed/OWNER_ENDED` if the parent has ended
+   */
+  constructor(name: string, parent?: Owner)
+  /** @internal one that is nested in nobody */
+  constructor(name: string, root: Shared)
+  constructor(name: string, parent: Owner | Shared = currentOwner() ?? defaultOwner()) {
+    if (typeof name !== 'string') throw invalidType('name', 'a string', name)
     this.name = name
-    this.shared = shared
+    if (!(parent instanceof Owner)) {
+      if (!((parent as Shared | null)?.budget instanceof Budget)) throw invalidType('parent', 'an Owner', parent)
+      this.shared = parent
+      return
+    }
+    parent.mustLive()
+    this.shared = parent.shared
+    this.#parent = parent
+    parent.#nested.add(this)
   }
 
   /** Aborts when the owner ends. */
   get signal(): AbortSignal {
+    this.#controller ??= new AbortController()
+    if (this.#ended !== undefined) this.#controller.abort(this.#ended)
     return this.#controller.signal
   }
 
-  /** The sockets that live now, oldest first. */
+  /** The sockets that live now, oldest first; behind its own, those of nested owners. */
   sockets(): Owned[] {
-    return [...this.#sockets]
+    const own = [...this.#members].map(faceOf).filter((face) => face !== undefined)
+    return [...own, ...this.owners().flatMap((owner) => owner.sockets())]
   }
 
-  /** Registers a socket that was just opened. Throws `Closed` when the owner has ended. @internal */
-  add(socket: Owned): void {
-    if (this.#controller.signal.aborted) throw new Closed('OWNER_ENDED', `the owner ${this.name} has ended`)
-    this.#sockets.add(socket)
-  }
-
-  /** Forgets a socket whose descriptor was given back. @internal */
-  remove(socket: Owned): void {
-    this.#sockets.delete(socket)
-    if (this.#sockets.size === 0) for (const fn of this.#idle.splice(0)) fn()
+  /** The owners nested directly in this one that live now, oldest first. */
+  owners(): Owner[] {
+    return [...this.#nested]
   }
 
   /**
-   * Ends everything that belongs to this owner: closes it in order within `within` milliseconds (default: the linger
-   * time), then aborts what is left; `abort: true` aborts at once. Resolves when every descriptor has been given back.
+   * Runs `fn`, bound to its async context: what `connect`, `listen`, `bind`, `serve` and `new Owner` open in it, also
+   * behind an `await`, belongs to this owner unless another is named or the network is another one. Gives what `fn` gives
+   * and ends nothing.
+   *
+   * @throws `Closed/OWNER_ENDED`
+   */
+  run<T>(fn: () => T): T {
+    if (typeof fn !== 'function') throw invalidType('fn', 'a function', fn)
+    this.mustLive()
+    context ??= new AsyncLocalStorage()
+    return context.run(this, fn)
+  }
+
+  /** Takes a socket over from its owner: {@link Owned.moveTo}, which gives the errors. */
+  adopt<S extends Owned>(socket: S): S {
+    if (typeof (socket as S | undefined)?.moveTo !== 'function') throw invalidType('socket', 'a socket of this library', socket)
+    socket.moveTo(this)
+    return socket
+  }
+
+  /**
+   * Ends everything that belongs to this owner, listeners first, then nested owners, then its own connections: each is
+   * flushed and closed in order within `within` milliseconds (default: the linger time, 5 s), and what is left is aborted;
+   * `abort: true` aborts at once. What is just being opened fails with `Closed/OWNER_ENDED`. Resolves when every descriptor
+   * has been given back, for which a peer may let us wait that does not close its side either.
    */
   async end(o: { within?: number | undefined; abort?: boolean | undefined } = {}): Promise<EndReport> {
-    if (!this.#controller.signal.aborted) this.#controller.abort(new Closed('OWNER_ENDED', `the owner ${this.name} has ended`))
-    const live = this.sockets()
-    let aborted = 0
-    if (o.abort) {
-      for (const socket of live) socket.abort(this.#controller.signal.reason)
-      aborted = live.length
-    } else {
-      const timeout = o.within ?? this.shared.limits.lingerTime
-      const reports = await Promise.all(live.map((socket) => socket.close({ timeout })))
-      aborted = reports.filter((report) => !report.clean && isOurDoing(report.reason)).length
+    refuseUnknown(o, ['within', 'abort'], 'end')
+    const timeout = milliseconds('within', o.within ?? this.shared.limits.lingerTime)
+    this.#refuse()
+    const end = (member: Member): Promise<CloseReport> => {
+      if (!o.abort) return member.close({ timeout })
+      member.abort(this.#ended)
+      return Promise.resolve(ABORTED)
     }
-    if (this.#sockets.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve))
-    return { closed: live.length - aborted, aborted }
+    const own = [...this.#members]
+    const listeners = this.#listeners().map(end)
+    const nested = this.owners().map(async (owner) => ({ name: owner.name, ...(await owner.end(o)) }))
+    const ending = own.filter(({ kind }) => kind !== 'listener').map(end)
+    const reports = await Promise.all([...listeners.slice(0, own.length - ending.length), ...ending])
+    const owners = await Promise.all(nested)
+    if (this.#members.size + this.#nested.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve))
+    const parent = this.#parent
+    if (parent !== undefined && parent.#nested.delete(this)) parent.#left()
+    const sum = (own: number, of: (report: EndReport) => number) => owners.reduce((total, report) => total + of(report), own)
+    const aborted = reports.filter(isOurDoing).length
+    return {
+      closed: sum(reports.length - aborted, ({ closed }) => closed),
+      aborted: sum(aborted, (report) => report.aborted),
+      ...(owners.length > 0 && { owners }),
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.end()
+  }
+
+  /** Its listeners, its own before those of nested owners. */
+  #listeners(): Member[] {
+    const own = [...this.#members].filter(({ kind }) => kind === 'listener')
+    return [...own, ...this.owners().flatMap((owner) => owner.#listeners())]
+  }
+
+  #refuse(): void {
+    if (this.#ended !== undefined) return
+    this.#ended = new Closed('OWNER_ENDED', `the owner ${this.name} has ended`)
+    this.#controller?.abort(this.#ended)
+    for (const cancel of this.#openings) cancel()
+  }
+
+  /** Throws `Closed` once the owner has ended. @internal */
+  mustLive(): void {
+    if (this.#ended !== undefined) throw again(this.#ended, {})
+  }
+
+  /**
+   * Opens something in the name of this owner: `open` is given a wait that ends with the owner, too.
+   *
+   * @internal
+   */
+  async opening<T>(o: Wait, op: string, open: (wait: Wait) => Promise<T>): Promise<T> {
+    const { timeout, deadline, signal } = o
+    if (signal !== undefined && signal !== null && !(signal instanceof AbortSignal)) throw invalidType('signal', 'an AbortSignal', signal)
+    const controller = new AbortController()
+    const cancel = () => controller.abort(this.#ended)
+    const follow = () => controller.abort(signal?.reason)
+    this.mustLive()
+    if (signal) {
+      // Node 20 would take the eleventh dial under one signal for a leak, and say so.
+      setMaxListeners(0, signal)
+      if (signal.aborted) follow()
+      else signal.addEventListener('abort', follow)
+    }
+    this.#openings.add(cancel)
+    try {
+      return await open({ timeout, deadline, signal: controller.signal })
+    } catch (error) {
+      // Cancelled by the end of the owner, which is what to say.
+      if (this.#ended === undefined || !(error instanceof Cancelled) || error.cause !== this.#ended) throw error
+      const { op: _op, code: _code, ...facts } = error
+      throw again(this.#ended, { ...facts, op })
+    } finally {
+      this.#openings.delete(cancel)
+      signal?.removeEventListener('abort', follow)
+    }
+  }
+
+  /** Registers a socket that was just opened or is moved here. Throws `Closed` when the owner has ended. @internal */
+  add(member: Member): void {
+    this.mustLive()
+    this.#members.add(member)
+  }
+
+  /** Forgets a socket whose descriptor was given back, or that `moved` to another owner. @internal */
+  remove(member: Member, _moved: boolean): void {
+    this.#members.delete(member)
+    this.#left()
+  }
+
+  #left(): void {
+    if (this.#members.size + this.#nested.size === 0) for (const fn of this.#idle.splice(0)) fn()
   }
 }
 
-function isOurDoing(reason: SocketError | undefined): boolean {
-  return reason !== undefined && reason.name !== 'Broken'
+const ABORTED: CloseReport = Object.freeze({ clean: false, unsent: 0, reason: new Closed('OWNER_ENDED', CODES.Closed.OWNER_ENDED) })
+
+function isOurDoing({ clean, reason }: CloseReport): boolean {
+  return !clean && reason !== undefined && reason.name !== 'Broken'
+}
+
+function faceOf({ face }: Member): Owned | undefined {
+  return face instanceof WeakRef ? face.deref() : face
+}
+
+/**
+ * What every `moveTo` does: checks everything, and only then rebinds.
+ *
+ * @throws TypeError for what is no owner, RangeError for an owner of another network, `Closed` and `Broken` for a socket that
+ *   is over, `Busy` while `pending`, which the user started, is under way, `Closed/OWNER_ENDED` for an owner that has ended
+ */
+export function move(member: Member, to: Owner, pending: string | undefined): void {
+  const from = member.owner
+  const { shared } = from
+  if (!(to instanceof Owner)) throw invalidType('owner', 'an Owner', to)
+  if (to.shared !== shared) throw outOfRange('owner', `one of the socket's own network, whose clock and limits hold for it`, to.name)
+  if (member.over !== undefined) throw again(member.over, { op: 'moveTo' })
+  if (pending !== undefined) throw new Busy('BUSY', `${CODES.Busy.BUSY}: moveTo while ${pending} is pending`, { op: 'moveTo' })
+  to.mustLive()
+  if (to === from) return
+  // In this order: `remove` may be the last thing that the end of the old owner waits for.
+  to.add(member)
+  member.owner = to
+  from.remove(member, true)
+  tell(shared, { type: 'move', id: member.id, from: from.name, to: to.name })
+}
+
+/** Where the sockets that are watched were opened, where `trace.recordOrigins` asked for it. */
+const PLACES: WeakMap<Member, string> = new WeakMap()
+
+/** Where something is being opened now, if the trace wants to know; to be asked before the first `await`. */
+export function placeOf({ trace }: Shared): string | undefined {
+  if (!trace.recordOrigins) return undefined
+  const { stackTraceLimit } = Error
+  Error.stackTraceLimit = DEEP
+  const frames = (new Error('opened').stack ?? '').split('\n').slice(1)
+  Error.stackTraceLimit = stackTraceLimit
+  const theirs = frames.filter((frame) => !frame.includes(HERE) && !frame.includes('node:internal'))
+  return (theirs.length > 0 ? theirs : frames).map((frame) => frame.trim()).join('\n')
+}
+
+const DEEP = 50
+/** The files of this package. */
+const HERE = new URL('.', import.meta.url).href
+
+/** Closes sockets whose objects nobody has any more. */
+const LOST: FinalizationRegistry<Member> = new FinalizationRegistry(lost)
+
+/** From now on the socket is closed when its object, which a user was given, is garbage. */
+export function guard(member: Member, where: string | undefined): void {
+  const { face } = member
+  if (where !== undefined) PLACES.set(member, where)
+  if (face instanceof WeakRef) return
+  LOST.register(face, member)
+  member.face = new WeakRef(face)
+}
+
+function lost(member: Member): void {
+  if (member.over !== undefined) return
+  // What is under way goes on; a fresh piece of garbage has this looked at again at the next collection.
+  if (member.pending !== undefined) return LOST.register({}, member)
+  const where = PLACES.get(member)
+  tell(member.owner.shared, { type: 'abandoned', kind: member.kind, id: member.id, ...(where !== undefined && { where }) })
+  void member.close()
 }
 
 let ofModule: (() => Owner) | undefined

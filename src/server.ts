@@ -1,13 +1,14 @@
 /** Serving: a handler for each connection, within limits that can be changed while it runs, and an orderly end. */
 
 import { abortReason, type Listener, type Taker } from './accept.js'
-import { type Address, type Endpoint, ipBytes, isTls } from './address.js'
+import { type Address, type Endpoint, ipBytes, isTls, isUnixEndpoint, parseEndpoint } from './address.js'
 import { limit, milliseconds } from './arguments.js'
 import type { Connection } from './connection.js'
 import { Descriptors } from './descriptors.js'
 import { Broken, Cancelled, Closed, CODES, Denied, invalidType, outOfRange, refuseUnknown, type SocketError } from './errors.js'
 import type { ListenOptions, Network } from './network.js'
-import { type EndReport, type Owned, Owner, tell } from './owner.js'
+import { foreignNames } from './options.js'
+import { type EndReport, type Member, Owner, tell } from './owner.js'
 import type { CloseReport } from './stream.js'
 import type { ServerTlsOptions } from './tls-options.js'
 import { nextId, type RefusedEvent } from './trace.js'
@@ -155,7 +156,6 @@ export class Server extends Owner {
   readonly limits: ServerLimits
   /** Resolves when the server has ended, whoever ended it; never rejects. */
   readonly closed: Promise<CloseReport>
-  readonly #parent: Owner
   readonly #handler: Handler
   readonly #halfClosed: number
   readonly #lifetime: number
@@ -188,14 +188,19 @@ export class Server extends Owner {
 
   /** @internal */
   constructor(parent: Owner, o: ServeOptions, handler: Handler) {
-    super('server', parent.shared)
-    this.#parent = parent
+    // All that can be wrong, before the parent knows of it.
+    const halfClosed = milliseconds('halfClosed', o.halfClosed ?? parent.shared.limits.halfClosed)
+    const lifetime = milliseconds('lifetime', o.lifetime ?? Number.POSITIVE_INFINITY)
+    const firstByte = milliseconds('firstByte', o.firstByte ?? Number.POSITIVE_INFINITY)
+    const alarm = alarmOf(o.alarm)
+    const limits = limitsOf(o.limits, parent)
+    super('server', parent)
     this.#handler = handler
-    this.#halfClosed = milliseconds('halfClosed', o.halfClosed ?? parent.shared.limits.halfClosed)
-    this.#lifetime = milliseconds('lifetime', o.lifetime ?? Number.POSITIVE_INFINITY)
-    this.#firstByte = milliseconds('firstByte', o.firstByte ?? Number.POSITIVE_INFINITY)
-    this.#alarm = alarmOf(o.alarm)
-    this.limits = liveLimits(limitsOf(o.limits, parent), () => this.#poke())
+    this.#halfClosed = halfClosed
+    this.#lifetime = lifetime
+    this.#firstByte = firstByte
+    this.#alarm = alarm
+    this.limits = liveLimits(limits, () => this.#poke())
     this.closed = new Promise((resolve) => {
       this.#settle = resolve
     })
@@ -209,16 +214,17 @@ export class Server extends Owner {
     if (typeof handler !== 'function') throw invalidType('handler', 'a function', handler)
     const all: readonly Endpoint[] = Array.isArray(at) ? at : [at as Endpoint]
     if (all.length === 0) throw outOfRange('at', 'at least one endpoint', 'an empty array')
-    const parent = o.owner ?? network
-    const server = new Server(parent, o, handler)
-    parent.add(server)
+    const server = new Server(network.ownerOf(o.owner), o, handler)
     try {
       const { limits: _l, lifetime: _t, halfClosed: _h, firstByte: _f, alarm: _a, tls, ...listening } = o
       const secured = all.some(isTls)
+      const mixed = new Set(all.map(standsOn)).size > 1
       for (const endpoint of all) {
-        // Settings for TLS go to the endpoints that want them; without any such endpoint `listen` says what is wrong.
+        // Settings for TLS and options of TCP go to the endpoints that want them; without any such endpoint `listen` says what is wrong.
+        const spared = mixed ? foreignNames('listener', standsOn(endpoint)).map((name) => [name, undefined]) : []
         const listener = await network.listen(endpoint, {
           ...listening,
+          ...Object.fromEntries(spared),
           ...((isTls(endpoint) || !secured) && tls && { tls }),
           owner: server,
         })
@@ -374,10 +380,9 @@ export class Server extends Owner {
       this.#report(connection.id, 'handler', failure.error)
     }
     // What was moved to another owner is no longer ours to end.
-    if (connection.owner === this) {
-      if (failure === undefined) void connection.close()
-      else connection.abort(failed(failure.error))
-    }
+    if (connection.owner !== this) return
+    if (failure === undefined) void connection.close()
+    else connection.abort(failed(failure.error))
     this.#settleLater(session)
   }
 
@@ -392,21 +397,26 @@ export class Server extends Owner {
   }
 
   /** @internal */
-  override add(socket: Owned): void {
-    super.add(socket)
-    const session = this.#sessions.get(socket.id)
+  override add(member: Member): void {
+    super.add(member)
+    const session = this.#sessions.get(member.id)
     if (session === undefined) return
     // An upgrade: the same connection as a new object.
-    session.connection = socket as Connection
+    session.connection = member.face as Connection
     session.released = false
     session.watch()
   }
 
   /** @internal */
-  override remove(socket: Owned): void {
-    super.remove(socket)
-    const session = this.#sessions.get(socket.id)
-    if (session === undefined || session.connection !== socket) return
+  override remove(member: Member, moved: boolean): void {
+    super.remove(member, moved)
+    const session = this.#sessions.get(member.id)
+    if (session === undefined || session.connection !== member.face) return
+    if (moved) {
+      // Nobody but its handler may have it now; it was not watched as long as this held it.
+      session.connection.given(undefined)
+      session.done = true
+    }
     session.released = true
     this.#settleLater(session)
   }
@@ -534,14 +544,15 @@ export class Server extends Owner {
     this.#cutOff()
   }
 
-  /** As `drain`, or `abort`: what its owner calls. */
+  /** As `close`, within that time, or `abort`: what its owner does when it ends. */
   override async end(o: { within?: number | undefined; abort?: boolean | undefined } = {}): Promise<EndReport> {
     if (o.abort) this.abort(new Closed('OWNER_ENDED', CODES.Closed.OWNER_ENDED))
-    const { finished, aborted } = await this.drain({ within: o.within })
+    else void this.close({ timeout: o.within })
+    const { finished, aborted } = await this.#begin()
     return { closed: finished, aborted }
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  override async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
   }
 
@@ -570,7 +581,6 @@ export class Server extends Owner {
     this.#stopSweep?.()
     // What else was opened in its name.
     await super.end({ abort: true })
-    this.#parent.remove(this)
     this.#stage('done')
     const aborted = this.#aborted
     this.#settle(Object.freeze({ clean: aborted === 0, unsent: 0, ...(this.#abortReason && { reason: this.#abortReason }) }))
@@ -659,4 +669,8 @@ function alarmOf(alarm: AlarmOptions | undefined): Alarm | undefined {
     cooldown: milliseconds('alarm.cooldown', alarm.cooldown ?? COOLDOWN),
     call,
   }
+}
+
+function standsOn(endpoint: Endpoint): 'tcp' | 'unix' {
+  return isUnixEndpoint(parseEndpoint(endpoint)) ? 'unix' : 'tcp'
 }

@@ -68,7 +68,23 @@ export interface DrainEvent extends Base {
   readonly connections: number
 }
 
-export type TraceEvent = OpenEvent | TlsEvent | CloseEvent | ErrorEvent | RefusedEvent | DrainEvent
+/** A socket went from one owner to another. */
+export interface MoveEvent extends Base {
+  readonly type: 'move'
+  /** Names of the owners. */
+  readonly from: string
+  readonly to: string
+}
+
+/** Nobody had the object of a socket any more, and it had not been closed: it is closed now. */
+export interface AbandonedEvent extends Base {
+  readonly type: 'abandoned'
+  readonly kind: 'connection' | 'listener' | 'datagram'
+  /** The calls that opened it, a line each, if `trace.recordOrigins` was set then. */
+  readonly where?: string
+}
+
+export type TraceEvent = OpenEvent | TlsEvent | CloseEvent | ErrorEvent | RefusedEvent | DrainEvent | MoveEvent | AbandonedEvent
 
 const CHANNELS = {
   open: channel('fairlead:open'),
@@ -77,9 +93,13 @@ const CHANNELS = {
   error: channel('fairlead:error'),
   refused: channel('fairlead:refused'),
   drain: channel('fairlead:drain'),
+  move: channel('fairlead:move'),
+  abandoned: channel('fairlead:abandoned'),
 }
 
 export class Trace {
+  /** Remember where each socket is opened, for `abandoned` events; costs a stack trace for each. Default false. */
+  recordOrigins: boolean = false
   readonly #subscribers: Set<(event: TraceEvent) => void> = new Set()
 
   /** Calls `fn` with every event from now on, in order; returns what ends that. A subscriber that throws is dropped. */
