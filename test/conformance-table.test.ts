@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { CODEC_PROPERTIES, NETWORK_PROPERTIES, STREAM_PROPERTIES } from 'fairlead/testing'
-import { TRANSPORTS } from './matrix.js'
+import { CODEC_PROPERTIES, DATAGRAM_PROPERTIES, NETWORK_PROPERTIES, STREAM_PROPERTIES } from 'fairlead/testing'
+import { DATAGRAMS, TRANSPORTS } from './matrix.js'
 import { PROPERTIES, SUBSET, SUBSET_ONLY, verdictOn } from './properties.js'
 
-const CHECKED = [...STREAM_PROPERTIES, ...NETWORK_PROPERTIES, ...CODEC_PROPERTIES].map(({ id }) => id)
+const CHECKED = [...STREAM_PROPERTIES, ...NETWORK_PROPERTIES, ...CODEC_PROPERTIES, ...DATAGRAM_PROPERTIES].map(({ id }) => id)
 
 test('the table has every id of the contract and no other', () => {
   const count = (letter: string, most: number) => Array.from({ length: most }, (_, i) => `${letter}${i + 1}`)
@@ -16,6 +16,10 @@ test('the table has every id of the contract and no other', () => {
     ...count('S', 18),
     ...count('F', 9),
     ...count('X', 10),
+    ...count('D', 17),
+    ...count('R', 8),
+    ...count('V', 8),
+    ...count('O', 7),
   ])
 })
 
@@ -37,7 +41,7 @@ test('every other place named in the table names the id', () => {
 })
 
 test('every exception has a reason and a transport that exists', () => {
-  const transports = TRANSPORTS.map(({ transport }) => transport)
+  const transports = [...TRANSPORTS, ...DATAGRAMS()].map(({ transport }) => transport)
   for (const name of SUBSET_ONLY) assert.ok(transports.includes(name), name)
   for (const id of SUBSET) assert.ok(id in PROPERTIES, id)
   for (const [id, { on = {}, verdict }] of Object.entries(PROPERTIES)) {
@@ -50,7 +54,7 @@ test('every exception has a reason and a transport that exists', () => {
 
 test('the skip list is exactly this', () => {
   const skipped: Record<string, string[]> = {}
-  for (const transport of TRANSPORTS) {
+  for (const transport of [...TRANSPORTS, ...DATAGRAMS()]) {
     if (SUBSET_ONLY.includes(transport.transport)) continue
     const ids = Object.keys(PROPERTIES).filter((id) => PROPERTIES[id]?.at.includes('checker'))
     skipped[transport.transport] = ids.filter(
@@ -65,5 +69,10 @@ test('the skip list is exactly this', () => {
     tcp4: [],
     unix: ['N10', 'X3'],
     'tls1.3': [],
+    'memory udp4': [],
+    'memory udp6': [],
+    'memory unixgram': ['N26', 'D11'],
+    udp4: [],
+    udp6: [],
   })
 })

@@ -7,6 +7,7 @@ import { networkInterfaces, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type ConnectOptions, type ListenOptions, Network } from 'fairlead'
 import {
+  developmentAuthority,
   connectHandles,
   connectionPair,
   faulty,
@@ -14,13 +15,13 @@ import {
   VirtualClock,
   type Capacity,
   type ConnectionPair,
+  type DatagramMaker,
   type Driver,
   type FaultPlan,
   type NetworkMaker,
   type StreamHandle,
   type StreamMaker,
 } from 'fairlead/testing'
-import { developmentAuthority } from '#src/authority.js'
 import { systemClock } from '#src/deadline.js'
 import { node } from '#src/drivers/node.js'
 import { prepareClient, prepareServer } from '#src/tls-options.js'
@@ -247,5 +248,31 @@ export async function NETWORKS(): Promise<readonly NetworkCell[]> {
     { driver: 'node', transport: 'tcp4', name: 'node tcp4', network: real, endpoint: loopback4 },
     { driver: 'node', transport: 'unix', name: 'node unix', network: real, endpoint: async () => `unix:${await freshPath()}` },
     { driver: 'node', transport: 'tls1.3', name: 'node tls1.3', network: real, endpoint: secure4, ...tls },
+  ]
+}
+
+export interface DatagramCell extends DatagramMaker {
+  readonly driver: 'memory' | 'node'
+  readonly transport: string
+  readonly missing?: string | undefined
+}
+
+/** Where datagrams are tested. */
+export function DATAGRAMS(): readonly DatagramCell[] {
+  const real: DatagramMaker['network'] = async (limits) => ({ network: new Network({ limits }) })
+  const virtual: DatagramMaker['network'] = async (limits) => {
+    const clock = new VirtualClock()
+    return { network: new Network({ driver: memory(), clock, limits }), clock }
+  }
+  const udp4 = { endpoint: async () => 'udp://127.0.0.1:0', longest: 65_507 }
+  const udp6 = { endpoint: async () => 'udp://[::1]:0', longest: 65_527 }
+  const unix = { endpoint: async () => `unixgram:@d${++names}` }
+  const missing = hasIpv6 ? undefined : 'this machine has no IPv6 loopback address'
+  return [
+    { driver: 'memory', transport: 'memory udp4', name: 'memory udp4', network: virtual, ...udp4 },
+    { driver: 'memory', transport: 'memory udp6', name: 'memory udp6', network: virtual, ...udp6 },
+    { driver: 'memory', transport: 'memory unixgram', name: 'memory unixgram', network: virtual, ...unix },
+    { driver: 'node', transport: 'udp4', name: 'node udp4', network: real, ...udp4 },
+    { driver: 'node', transport: 'udp6', name: 'node udp6', network: real, missing, ...udp6 },
   ]
 }

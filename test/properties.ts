@@ -17,7 +17,6 @@ export interface Row {
 
 const UNBOUNDED: Verdict = { not: 'a memory pair without a capacity takes any number of bytes, so a write never waits' }
 const UNIX_ABORT: Verdict = { not: 'a UNIX socket has no reset: an abort may read as a clean end there, which T19 allows' }
-const LATER: Verdict = { not: 'datagrams come later' }
 const TLS_ONLY_READY: Verdict = { not: 'a TLS connection exists only after its handshake and cannot be unwrapped' }
 
 const ORDERED: Verdict = { adapted: 'concurrent writes queue in order, none is lost, each is told its own outcome' }
@@ -104,7 +103,7 @@ export const PROPERTIES: Readonly<Record<string, Row>> = {
   N9: checked,
   N10: { at: ['checker'], verdict: 'applies', on: { unix: UNIX_ABORT } },
   N11: checked,
-  N12: not(LATER),
+  N12: checked,
   N13: adapted('there is no half-close of reading; ending the write direction is tested'),
   N14: { at: ['checker', 'accept.test.ts'], verdict: 'applies' },
   N15: { at: ['checker', 'dial.test.ts'], verdict: 'applies' },
@@ -117,8 +116,8 @@ export const PROPERTIES: Readonly<Record<string, Row>> = {
   N22: at('conformance-more.test.ts'),
   N23: at('unix.test.ts'),
   N24: { at: ['checker', 'accept.test.ts'], verdict: 'applies' },
-  N25: not(LATER),
-  N26: not(LATER),
+  N25: checked,
+  N26: { at: ['checker'], verdict: 'applies', on: { 'memory unixgram': { not: 'a UNIX datagram has no longest length in the process' } } },
   N27: {
     at: ['conformance-more.test.ts'],
     verdict: {
@@ -184,6 +183,50 @@ export const PROPERTIES: Readonly<Record<string, Row>> = {
   X8: { at: ['accept.test.ts', 'server.test.ts'], verdict: { adapted: 'exact where the driver knows, an estimate on the node driver' } },
   X9: at('tls-server.test.ts'),
   X10: not({ not: 'the history checker over 10,000 fault schedules comes later' }),
+
+  D1: checked,
+  D2: checked,
+  D3: checked,
+  D4: checked,
+  D5: checked,
+  D6: checked,
+  D7: checked,
+  D8: checked,
+  D9: checked,
+  D10: checked,
+  D11: { at: ['checker'], verdict: 'applies', on: { 'memory unixgram': { not: 'a full UNIX socket makes its senders wait' } } },
+  D12: checked,
+  D13: checked,
+  D14: checked,
+  D15: checked,
+  D16: checked,
+  D17: checked,
+
+  R1: checked,
+  R2: checked,
+  R3: checked,
+  R4: checked,
+  R5: checked,
+  R6: checked,
+  R7: checked,
+  R8: checked,
+
+  V1: checked,
+  V2: checked,
+  V3: checked,
+  V4: checked,
+  V5: checked,
+  V6: checked,
+  V7: checked,
+  V8: checked,
+
+  O1: checked,
+  O2: checked,
+  O3: checked,
+  O4: checked,
+  O5: checked,
+  O6: checked,
+  O7: checked,
 }
 
 /** What holds for one property on one transport of the matrix. */

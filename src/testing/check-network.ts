@@ -8,6 +8,9 @@ import type { ConnectOptions, ListenOptions, Network } from '../network.js'
 import type { Handler, ServeOptions, Server } from '../server.js'
 import type { TraceEvent } from '../trace.js'
 import { type CheckOptions, failsWith, latin1, Pace, type Property, readToEnd, register } from './check.js'
+import { DELIVERY } from './check-delivery.js'
+import { OWNERSHIP } from './check-owners.js'
+import { READINESS } from './check-readiness.js'
 import { settle, type VirtualClock } from './clock.js'
 import { Random } from './random.js'
 
@@ -66,7 +69,7 @@ async function until(condition: () => boolean, what: string): Promise<void> {
 
 const goneCodes = ['ECONNREFUSED', 'ENOENT']
 
-export const NETWORK_PROPERTIES: readonly Property<NetworkCase>[] = [
+const DIALLING_AND_SERVING: readonly Property<NetworkCase>[] = [
   {
     id: 'N1',
     title: 'a past accept deadline wins over a connection that is ready, which is not lost',
@@ -461,6 +464,9 @@ export const NETWORK_PROPERTIES: readonly Property<NetworkCase>[] = [
     },
   },
 ]
+
+/** Every property of networks, in the order in which they are run. */
+export const NETWORK_PROPERTIES: readonly Property<NetworkCase>[] = [...DIALLING_AND_SERVING, ...READINESS, ...DELIVERY, ...OWNERSHIP]
 
 /**
  * Checks dialling, listening and serving over a driver: registers one test for each property, each on a fresh network.

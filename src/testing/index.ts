@@ -3,6 +3,14 @@
 export type { Clock, Driver, Guarantees, ListenerHandle, StreamEvents, StreamHandle } from '../driver.js'
 export { memory, memoryPair, type Capacity, type MemoryOptions, type PairOptions } from '../drivers/memory.js'
 export {
+  developmentAuthority,
+  type Authority,
+  type AuthorityOptions,
+  type Issued,
+  type IssuedFiles,
+  type IssueOptions,
+} from './authority.js'
+export {
   clog,
   Pace,
   type CheckOptions,
@@ -13,6 +21,7 @@ export {
   type TestFunction,
 } from './check.js'
 export { checkCodec, CODEC_PROPERTIES, type CodecCase, type CodecMaker } from './check-codec.js'
+export { checkDatagrams, DATAGRAM_PROPERTIES, DatagramCase, type DatagramMaker } from './check-datagrams.js'
 export { checkNetworks, NETWORK_PROPERTIES, NetworkCase, type NetworkMaker } from './check-network.js'
 export { checkStreams, STREAM_PROPERTIES } from './check-streams.js'
 export { settle, VirtualClock, type VirtualClockOptions } from './clock.js'

@@ -34,6 +34,11 @@ export class Random {
     return least + Math.floor(this.next() * (most - least + 1))
   }
 
+  /** One of `from`, which must not be empty. */
+  pick<T>(from: readonly T[]): T {
+    return from[this.int(0, from.length - 1)] as T
+  }
+
   bytes(count: number): Uint8Array {
     const bytes = new Uint8Array(count)
     for (let i = 0; i < count; i++) bytes[i] = this.int(0, 255)
