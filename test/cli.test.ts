@@ -7,7 +7,9 @@ import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { describe, test, type TestContext } from 'node:test'
 import { createServer as createTlsServer } from 'node:tls'
+import fc from 'fast-check'
 import { EXIT_CODES } from 'fairlead'
+import { Cutter } from '#src/cli/datagrams.js'
 import { fairlead, folder, listeningAt, Output, shell } from './e2e/program.js'
 import { accepted, authority, closing, credentials, dialled, digest, echo, everything, listening, PAYLOAD } from './e2e/sockets.js'
 
@@ -459,6 +461,36 @@ describe('TLS', () => {
     const { code, out } = await client.result()
     assert.deepEqual([code, out], [0, 'answer'])
     assert.equal(statSync(ca).mode & 0o077, 0)
+  })
+})
+
+describe('datagrams of a stream', () => {
+  const cut = (chunks: readonly Uint8Array[], o: { size: number; lines?: boolean }) => {
+    const cutter = new Cutter(o)
+    return [...chunks.flatMap((chunk) => [...cutter.cut(chunk)]), ...cutter.rest()].map((piece) => Buffer.from(piece).toString('latin1'))
+  }
+  /** Letters and line feeds, in pieces. */
+  const pieces = fc.array(fc.array(fc.constantFrom(10, 97, 98, 99), { maxLength: 20 }).map((bytes) => Uint8Array.from(bytes)))
+
+  test('nothing is lost, nothing is empty, nothing is over the size', () => {
+    fc.assert(
+      fc.property(pieces, fc.integer({ min: 1, max: 12 }), fc.boolean(), (chunks, size, lines) => {
+        const made = cut(chunks, { size, lines })
+        assert.equal(made.join(''), Buffer.concat(chunks).toString('latin1'))
+        for (const one of made) assert.ok(one.length > 0 && one.length <= size, one)
+      }),
+    )
+  })
+
+  test('with --lines it does not matter in what pieces the lines come', () => {
+    fc.assert(
+      fc.property(pieces, fc.integer({ min: 1, max: 12 }), (chunks, size) => {
+        const made = cut(chunks, { size, lines: true })
+        assert.deepEqual(made, cut([Buffer.concat(chunks)], { size, lines: true }))
+        for (const one of made) assert.ok(!one.slice(0, -1).includes('\n'), 'a datagram of two lines')
+        for (const one of made.slice(0, -1)) assert.ok(one.endsWith('\n') || one.length === size, 'half a line')
+      }),
+    )
   })
 })
 

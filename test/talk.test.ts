@@ -3,10 +3,11 @@
 import assert from 'node:assert/strict'
 import { describe, test, type TestContext } from 'node:test'
 import fc from 'fast-check'
-import { type Connection, Network } from 'fairlead'
-import { memory } from 'fairlead/testing'
+import { type Connection, type Datagram, type DatagramEndpoint, type DatagramSocket, Network } from 'fairlead'
+import { memory, settle, VirtualClock } from 'fairlead/testing'
 import { type Door, type Guest, LONGEST_LINE, Room } from '#src/cli/room.js'
 import { talk } from '#src/cli/talk.js'
+import { DatagramTalk, type DatagramTalkOptions } from '#src/cli/talk-datagrams.js'
 
 /** A room with a clock that is moved by hand, and guests whose doors keep what was sent. */
 class Stage {
@@ -221,5 +222,218 @@ describe('the service', () => {
       assert.equal(await until(guest, /nothing more/).catch((error: Error) => error.message), 'the connection ended without /nothing more/')
     }
     assert.deepEqual({ ...((await stopped) as object), elapsed: 0 }, { finished: 3, aborted: 0, elapsed: 0 })
+  })
+})
+
+interface Stranger {
+  readonly socket: DatagramSocket
+  send(text: string): Promise<void>
+  /** Receives until a text matches. */
+  until(pattern: RegExp): Promise<string>
+  /** What has come so far and was not received. */
+  heard(): Promise<string[]>
+}
+
+/** The service on a datagram socket, on a network inside the process whose clock is moved by hand. */
+async function datagrams(
+  t: TestContext,
+  o: DatagramTalkOptions & { host?: string } = {},
+): Promise<{ clock: VirtualClock; room: Room; come: () => Promise<Stranger>; stop: () => Promise<void> }> {
+  const { host = '127.0.0.1', ...options } = o
+  const clock = new VirtualClock()
+  const network = new Network({ driver: memory({ addresses: [host] }), clock })
+  const room = new Room(() => clock.now())
+  const socket = await network.bind(`udp://${host}:0`)
+  const controller = new AbortController()
+  const served = new DatagramTalk(socket, room, clock, options).serve(controller.signal)
+  const stop = () => {
+    controller.abort()
+    return served
+  }
+  t.after(async () => {
+    await stop()
+    await network.close({ within: 0 })
+  })
+  const come = async (): Promise<Stranger> => {
+    const own = await network.connect(socket.endpoint as DatagramEndpoint)
+    const text = ({ data }: Datagram) => new TextDecoder().decode(data)
+    return {
+      socket: own,
+      send: (line) => own.send(line),
+      until: async (pattern) => {
+        for (;;) {
+          const line = text(await own.receive())
+          if (pattern.test(line)) return line
+        }
+      },
+      heard: async () => {
+        await settle()
+        const all: string[] = []
+        for (let next = own.tryReceive(); next !== undefined; next = own.tryReceive()) all.push(text(next))
+        return all
+      },
+    }
+  }
+  return { clock, room, come, stop }
+}
+
+describe('the service on datagrams', () => {
+  test('the first line lets in and is said; what others say comes back, a datagram a line', async (t) => {
+    const { come } = await datagrams(t)
+    const [a, b] = [await come(), await come()]
+    await a.send('/join\n')
+    assert.match(await a.until(/./), /^\* Welcome, guest-1\..*\n$/)
+    await b.send('hello\r\n')
+    await b.until(/Welcome, guest-2/)
+    assert.equal(await a.until(/came in/), '* guest-2 came in over UDP\n')
+    assert.equal(await a.until(/./), 'guest-2: hello\n')
+    assert.deepEqual(await b.heard(), [])
+  })
+
+  test('guests on streams and on datagrams hear each other', async (t) => {
+    const { come, room } = await datagrams(t)
+    const heard: string[] = []
+    const other = room.enter('TCP', { send: (text) => heard.push(text), close: () => undefined })
+    const a = await come()
+    await a.send('/who')
+    await a.until(/^\* Here: guest-1 \(TCP\), guest-2 \(UDP\)\n$/)
+    other.line('from a stream')
+    assert.equal(await a.until(/:/), 'guest-1: from a stream\n')
+    await a.send('from a datagram')
+    await settle()
+    assert.equal(heard.at(-1), 'guest-2: from a datagram')
+  })
+
+  test('a datagram of several lines is several lines, and one that is too long is refused politely', async (t) => {
+    const { come } = await datagrams(t)
+    const [a, b] = [await come(), await come()]
+    await a.send('')
+    await a.until(/Welcome/)
+    await b.send(`one\ntwo\n${'x'.repeat(LONGEST_LINE + 1)}\nthree`)
+    await b.until(/too long and nobody got it/)
+    await a.until(/came in/)
+    assert.deepEqual(await a.heard(), ['guest-2: one\n', 'guest-2: two\n', 'guest-2: three\n'])
+  })
+
+  test('/quit leaves; the next line comes in again as somebody new', async (t) => {
+    const { come, room } = await datagrams(t)
+    const a = await come()
+    await a.send('/quit\n')
+    await a.until(/^\* Goodbye\.\n$/)
+    assert.equal(room.size, 0)
+    await a.send('back\n')
+    await a.until(/Welcome, guest-2/)
+  })
+
+  test('a long silence lets out, each guest in its own time', async (t) => {
+    const { come, room, clock } = await datagrams(t, { idle: 1_000 })
+    const [a, b] = [await come(), await come()]
+    for (const one of [a, b]) {
+      await one.send('hello')
+      await one.until(/Welcome/)
+    }
+    await clock.advance(600)
+    await b.send('still here')
+    await a.until(/still here/)
+    await clock.advance(399)
+    assert.equal(room.size, 2)
+    await clock.advance(1)
+    await a.until(/said nothing for a long time/)
+    assert.equal(room.size, 1)
+    await clock.advance(600)
+    await b.until(/said nothing for a long time/)
+    assert.equal(room.size, 0)
+    assert.equal(clock.pending, 0)
+  })
+
+  test('draining says goodbye to everybody and closes the socket', async (t) => {
+    const { come, stop } = await datagrams(t)
+    const a = await come()
+    await a.send('hello')
+    await a.until(/Welcome/)
+    await stop()
+    await a.until(/^\* The server is closing\. Goodbye\.\n$/)
+    await a.send('anybody?')
+    await assert.rejects(a.socket.receive(), { code: 'ECONNREFUSED' })
+  })
+
+  test('an address that anybody may have forged gets no more than it sent until it has echoed a code (attack 22)', async (t) => {
+    const { come, room } = await datagrams(t, { isProven: () => false })
+    const [a, forged] = [await come(), await come()]
+    for (const text of ['', 'x', 'hi', 'hello', '/join\n', '/who\n', 'a line that is much longer', 'y'.repeat(60_000), 'abcde\n']) {
+      await forged.send(text)
+      const back = await forged.heard()
+      assert.ok(Buffer.byteLength(back.join('')) <= text.length, `${text.length} bytes made ${back.join('').length}`)
+      assert.ok(back.length <= 1)
+    }
+    assert.equal(room.size, 0)
+    await a.send('/join\n')
+    const code = await a.until(/^[a-z2-9]{5}\n$/)
+    await forged.send(code)
+    await forged.until(/^[a-z2-9]{5}\n$/)
+    assert.equal(room.size, 0, 'the code of one address is not that of another')
+    await a.send(code)
+    await a.until(/Welcome, guest-1/)
+    assert.deepEqual(await forged.heard(), [])
+  })
+
+  test('a code is good for a minute, and not for three', async (t) => {
+    const { come, room, clock } = await datagrams(t, { isProven: () => false })
+    const a = await come()
+    await a.send('/join\n')
+    const old = await a.until(/^[a-z2-9]{5}\n$/)
+    await clock.advance(180_000)
+    await a.send(old)
+    const code = await a.until(/^[a-z2-9]{5}\n$/)
+    assert.equal(room.size, 0)
+    await clock.advance(60_000)
+    await a.send(code)
+    await a.until(/Welcome/)
+  })
+
+  test('loopback alone counts as proven: from elsewhere the first answer is a code', async (t) => {
+    const { come, room } = await datagrams(t, { host: '192.0.2.1' })
+    const a = await come()
+    await a.send('hello from afar\n')
+    await a.until(/^[a-z2-9]{5}\n/)
+    assert.equal(room.size, 0)
+  })
+
+  test('who floods is shown out, and not let in again before a silence', async (t) => {
+    const { come, room, clock } = await datagrams(t)
+    const a = await come()
+    for (let i = 0; i < 130; i++) await a.send(`line ${i}`)
+    await a.until(/Too many lines/)
+    await a.send('again')
+    await settle()
+    assert.equal(room.size, 0)
+    await clock.advance(9_000)
+    await a.send('again')
+    await clock.advance(9_000)
+    await a.send('again')
+    await settle()
+    assert.equal(room.size, 0)
+    await clock.advance(10_000)
+    await a.send('again')
+    await a.until(/Welcome, guest-2/)
+  })
+
+  test('coming and going is no way around the limit on lines', async (t) => {
+    const { come, room } = await datagrams(t)
+    const heard: string[] = []
+    room.enter('TCP', { send: (text) => heard.push(text), close: () => undefined })
+    const a = await come()
+    for (let i = 0; i < 200; i++) await a.send(i % 2 === 0 ? 'here' : '/quit')
+    await settle()
+    assert.ok(heard.length <= 3 * 21, `${heard.length} lines`)
+  })
+
+  test('there are at most so many guests, and those who are here stay', async (t) => {
+    const { come, room } = await datagrams(t, { limit: 2 })
+    const guests = [await come(), await come(), await come()]
+    for (const guest of guests) await guest.send('hello')
+    await settle()
+    assert.equal(room.size, 2)
+    assert.deepEqual(await guests[2]?.heard(), [])
   })
 })

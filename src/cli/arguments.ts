@@ -2,8 +2,8 @@
 
 import { nearest, printable } from '../index.js'
 
-type Kind = 'flag' | 'text' | 'list' | 'duration' | 'count'
-type Group = 'General' | 'Time' | 'TLS' | 'TLS of the listening side' | 'Talk service' | 'Connection'
+type Kind = 'flag' | 'text' | 'list' | 'duration' | 'count' | 'rate'
+type Group = 'General' | 'Time' | 'TLS' | 'TLS of the listening side' | 'Talk service' | 'Connection' | 'Datagrams'
 
 interface OptionSpec<K extends Kind = Kind> {
   readonly kind: K
@@ -30,6 +30,10 @@ export interface Options {
   starttls?: string
   mode?: string
   limit?: number
+  size?: number
+  lines?: boolean
+  wait?: number
+  rate?: number
   drain?: number
   'connect-timeout'?: number
   'idle-timeout'?: number
@@ -55,10 +59,11 @@ export interface Options {
   host?: string
   'tcp-port'?: number
   'tls-port'?: number
+  'udp-port'?: number
   socket?: string
 }
 export type OptionName = keyof Options
-type KindOf<V> = V extends boolean ? 'flag' : V extends string ? 'text' : V extends string[] ? 'list' : 'duration' | 'count'
+type KindOf<V> = V extends boolean ? 'flag' : V extends string ? 'text' : V extends string[] ? 'list' : 'duration' | 'count' | 'rate'
 
 function flag(group: Group, help: string, short?: string): OptionSpec<'flag'> {
   return { kind: 'flag', group, help, ...(short !== undefined && { short }) }
@@ -76,6 +81,10 @@ function count(group: Group, value: string, help: string): OptionSpec<'count'> {
   return { kind: 'count', group, value, help }
 }
 
+function rate(group: Group, help: string): OptionSpec<'rate'> {
+  return { kind: 'rate', group, value: 'RATE', help }
+}
+
 export const STARTTLS: readonly string[] = ['smtp', 'imap', 'pop3', 'ftp', 'xmpp', 'postgres', 'ldap']
 const VERSIONS = ['1.2', '1.3']
 
@@ -91,11 +100,16 @@ export const OPTIONS: { readonly [K in OptionName]-?: OptionSpec<KindOf<NonNulla
   from: text('Connection', 'ENDPOINT', 'connect from this local address, tcp://192.0.2.7:0'),
   starttls: text('Connection', 'PROTOCOL', `ask for TLS in the words of a protocol: ${STARTTLS.join(', ')}`, STARTTLS),
   mode: text('Connection', 'OCTAL', 'permissions of a UNIX socket that is made (default 600)'),
-  limit: count('Connection', 'N', 'most connections at a time (default 10000)'),
+  limit: count('Connection', 'N', 'most connections at a time (default 10000), or clients of udp: (1000, with exec: 100)'),
   drain: duration('Connection', 'how long connections may take to end after Ctrl-C (default 5s)'),
 
+  size: count('Datagrams', 'BYTES', 'most bytes of a datagram that is made from a stream (default 1200)'),
+  lines: flag('Datagrams', 'make a datagram of each line, with its line feed, rather than of each piece as it comes'),
+  wait: duration('Datagrams', 'how long to go on receiving once the input has ended and nothing comes (default 1s)'),
+  rate: rate('Datagrams', 'bytes a second, 500k or 10M (default 1M); what comes faster than it is taken is lost'),
+
   'connect-timeout': duration('Time', 'for the look-up, all attempts and TLS together (default 30s)'),
-  'idle-timeout': duration('Time', 'without a byte in either direction'),
+  'idle-timeout': duration('Time', 'without a byte in either direction; for clients of udp:, without a datagram from one (default 60s)'),
   timeout: duration('Time', 'for everything'),
 
   insecure: flag('TLS', 'do not verify the certificate of the peer; said on the terminal every time'),
@@ -121,6 +135,7 @@ export const OPTIONS: { readonly [K in OptionName]-?: OptionSpec<KindOf<NonNulla
   host: text('Talk service', 'ADDRESS', 'the address to listen at (default 127.0.0.1)'),
   'tcp-port': count('Talk service', 'PORT', 'default 7000; another one if that is taken'),
   'tls-port': count('Talk service', 'PORT', 'default 7001; another one if that is taken'),
+  'udp-port': count('Talk service', 'PORT', 'default 7002; another one if that is taken'),
   socket: text('Talk service', 'PATH', 'the UNIX socket (default in $XDG_RUNTIME_DIR, else in the state directory)'),
 }
 
@@ -156,39 +171,45 @@ const LOCAL = 'stdio: (default), exec:COMMAND, file:PATH or fd:N'
 export const COMMANDS: readonly Command[] = [
   {
     name: 'up',
-    summary: 'run the talk service on TCP, TLS and UNIX, to try things with',
+    summary: 'run the talk service on TCP, TLS, UDP and UNIX, to try things with',
     about:
       'Every line that one sends, everybody else gets. Prints the endpoints and commands to try them with. ' +
       'The certificate is made on first use. Ctrl-C drains, a second one ends at once.',
     operands: [],
-    options: ['host', 'tcp-port', 'tls-port', 'socket', 'state', 'limit', 'idle-timeout', 'drain', ...GENERAL],
+    options: ['host', 'tcp-port', 'tls-port', 'udp-port', 'socket', 'state', 'limit', 'idle-timeout', 'drain', ...GENERAL],
     examples: [
       ['run it', 'fairlead up'],
-      ['on ports the system picks', 'fairlead up --tcp-port 0 --tls-port 0'],
+      ['on ports the system picks', 'fairlead up --tcp-port 0 --tls-port 0 --udp-port 0'],
     ],
   },
   {
     name: 'connect',
     summary: 'join standard input and output to an endpoint',
-    about: 'Ends when both directions have ended; an end goes through at once, whatever the other direction is doing.',
+    about:
+      'Ends when both directions have ended; an end goes through at once, whatever the other direction is doing. ' +
+      'To udp: each read of the input is a datagram of at most --size bytes, which at a terminal is a line; nc -u and socat do the same. ' +
+      'Datagrams have no end: the command ends once the input has ended and nothing comes for --wait.',
     operands: [
-      { name: 'ENDPOINT', help: 'tcp://host:port, tls://host:port, unix:/path, unix:@name, tls+unix:/path' },
+      { name: 'ENDPOINT', help: 'tcp://host:port, tls://host:port, udp://host:port, unix:/path, unix:@name, tls+unix:/path' },
       { name: 'LOCAL', help: `what to join to it: ${LOCAL}; a file is sent`, optional: true },
     ],
-    options: ['starttls', 'from', 'raw', ...TIME, ...TRUST, ...CREDENTIALS, ...GENERAL],
+    options: ['starttls', 'from', 'raw', 'size', 'lines', 'wait', ...TIME, ...TRUST, ...CREDENTIALS, ...GENERAL],
     examples: [
       ['talk to a server', 'fairlead connect tcp://127.0.0.1:7000'],
       ['over TLS, with an authority of your own', 'fairlead connect --ca ca.pem tls://localhost:7001'],
       ['a mail server that starts in plain text', 'fairlead connect --starttls smtp tcp://mail.example.org:587'],
       ['with a client certificate', 'fairlead connect --cert me.pem --key me.key tls://internal.example.org:443'],
-      ['send a file, give up after a minute', 'fairlead connect --timeout 1m unix:/run/sink.sock file:photo.jpg'],
+      ['a question in one datagram, and what comes back', "printf 'stats' | fairlead connect --wait 300ms udp://127.0.0.1:11211"],
+      ['a log, each line a datagram', 'tail -f app.log | fairlead connect --lines udp://loghost:514'],
     ],
   },
   {
     name: 'listen',
     summary: 'join standard input and output, or a program, to the first client',
     about:
-      'Without --keep it serves the first client and ends with it. With --keep clients take turns; with exec: each has a program of its own.',
+      'Without --keep it serves the first client and ends with it. With --keep clients take turns; with exec: each has a program of its own. ' +
+      'At udp: many clients are served at once: everything that comes goes to LOCAL, and the answer to whom we heard from last; ' +
+      'with exec: each address has a program, which ends when that falls silent. Without --keep it ends when all have.',
     operands: [
       { name: 'ENDPOINT', help: 'where to listen; port 0 is any free port, an empty host every interface' },
       { name: 'LOCAL', help: `what to join to the client: ${LOCAL}; a file is written`, optional: true },
@@ -196,6 +217,8 @@ export const COMMANDS: readonly Command[] = [
     options: [
       'keep',
       'raw',
+      'size',
+      'lines',
       'mode',
       'limit',
       'drain',
@@ -212,8 +235,9 @@ export const COMMANDS: readonly Command[] = [
     ],
     examples: [
       ['wait for one client', 'fairlead listen tcp://127.0.0.1:9000'],
-      ['receive a file', 'fairlead listen tcp://:9000 file:photo.jpg'],
+      ['receive a file from fairlead send', 'fairlead listen tcp://:9000 file:photo.jpg'],
       ['a program for each client', "fairlead listen --keep unix:/run/upper.sock 'exec:tr a-z A-Z'"],
+      ['everything that is sent to a UDP port', 'fairlead listen --keep udp://:514'],
       ['over TLS with a certificate made on the spot', 'fairlead listen tls://localhost:9001'],
     ],
   },
@@ -222,6 +246,7 @@ export const COMMANDS: readonly Command[] = [
     summary: 'give each client of A a connection of its own to B',
     about:
       'Serves many clients at once, until Ctrl-C. Where A is tls:, it ends TLS here; where B is tls:, it starts TLS here. ' +
+      'Where A is udp:, each address has a socket of its own to B, which must be udp: too, until it falls silent. ' +
       'If A is local (stdio:, exec:, file:, fd:) there is one connection and the command ends with it.',
     operands: [
       { name: 'A', help: 'where to listen, or a local end' },
@@ -234,6 +259,9 @@ export const COMMANDS: readonly Command[] = [
       'from',
       'drain',
       'raw',
+      'size',
+      'lines',
+      'wait',
       ...TIME,
       ...TRUST,
       ...CREDENTIALS,
@@ -247,7 +275,29 @@ export const COMMANDS: readonly Command[] = [
       ['a port in front of another', 'fairlead relay tcp://:8080 tcp://127.0.0.1:80'],
       ['TLS in front of a plain server', 'fairlead relay --cert site.pem tls://:443 tcp://127.0.0.1:8080'],
       ['a plain door to a TLS server', 'fairlead relay tcp://127.0.0.1:8080 tls://example.org:443'],
+      ['a name server behind another address', 'fairlead relay --idle-timeout 10s udp://:5353 udp://192.0.2.53:53'],
       ['a UNIX socket as a TCP port', 'fairlead relay tcp://127.0.0.1:2375 unix:/var/run/docker.sock'],
+    ],
+  },
+  {
+    name: 'send',
+    summary: 'carry a file to an endpoint',
+    about:
+      'Ends with 0 once the peer has ended behind our end, which says that it has taken everything; fairlead listen with file: does ' +
+      'so when the file is written, and both tell its size and SHA-256. To udp: the file goes out in datagrams at --rate, which may be lost.',
+    operands: [
+      { name: 'FILE', help: 'a path; or - for standard input, exec:COMMAND, fd:N' },
+      { name: 'ENDPOINT', help: 'tcp://host:port, tls://host:port, unix:/path, tls+unix:/path, udp://host:port' },
+    ],
+    options: ['starttls', 'from', 'size', 'lines', 'wait', 'rate', ...TIME, ...TRUST, ...CREDENTIALS, ...GENERAL],
+    examples: [
+      ['a file to fairlead listen tcp://:9000 file:photo.jpg', 'fairlead send photo.jpg tcp://desk.example.org:9000'],
+      [
+        'over TLS, given up after a minute without progress',
+        'fairlead send --idle-timeout 1m --ca ca.pem photo.jpg tls://desk.example.org:9001',
+      ],
+      ['what a program gives', "fairlead send 'exec:tar cz src' unix:/run/sink.sock"],
+      ['in datagrams of 512 bytes, 100 kB a second', 'fairlead send --size 512 --rate 100k firmware.bin udp://192.0.2.7:6900'],
     ],
   },
 ]
@@ -332,6 +382,7 @@ function take(command: Command, name: OptionName, inline: string | undefined, re
   if (spec.choices !== undefined && !spec.choices.includes(value)) throw new UsageError(notAChoice(name, value, spec.choices), command.name)
   if (spec.kind === 'list') into[name] = [...((into[name] as string[] | undefined) ?? []), value]
   else if (spec.kind === 'duration') into[name] = parseDuration(name, value, command.name)
+  else if (spec.kind === 'rate') into[name] = parseRate(name, value, command.name)
   else if (spec.kind === 'count') into[name] = parseCount(name, value, command.name)
   else into[name] = value
 }
@@ -353,11 +404,28 @@ function parseDuration(name: string, value: string, command: string): number {
   return milliseconds
 }
 
+/** Bytes of `64k`, `1.5M` or `1G`, powers of 1024 as `dd` has them; a bare number is bytes. */
+function parseRate(name: string, value: string, command: string): number {
+  const [, digits, unit = ''] = /^(\d+(?:\.\d+)?)([kKmMgG])?$/.exec(value) ?? []
+  const bytes = Math.round(Number(digits) * 1024 ** ' kmg'.indexOf(unit.toLowerCase() || ' '))
+  if (digits === undefined || bytes <= 0)
+    throw new UsageError(`--${name} must be bytes a second as 1200, 500k or 10M, got ${quote(value)}`, command)
+  return bytes
+}
+
+/** What a number counts, by what it is called in the help. */
+const RANGES: Readonly<Record<'PORT' | 'BYTES' | 'N', readonly [least: number, most: number, expected: string]>> = {
+  PORT: [0, 65_535, 'a port from 0 to 65535'],
+  // What an IPv4 packet holds behind its own header and that of UDP.
+  BYTES: [1, 65_507, 'a size from 1 to 65507 bytes'],
+  N: [1, 999_999_999, 'a whole number above 0'],
+}
+
 function parseCount(name: string, value: string, command: string): number {
-  const isPort = OPTIONS[name as OptionName].value === 'PORT'
+  const [least, most, expected] = RANGES[OPTIONS[name as OptionName].value as keyof typeof RANGES]
   const count = /^\d{1,9}$/.test(value) ? Number(value) : Number.NaN
-  if (isPort ? count <= 65_535 : count > 0) return count
-  throw new UsageError(`--${name} must be ${isPort ? 'a port from 0 to 65535' : 'a whole number above 0'}, got ${quote(value)}`, command)
+  if (count >= least && count <= most) return count
+  throw new UsageError(`--${name} must be ${expected}, got ${quote(value)}`, command)
 }
 
 export function quote(value: string): string {

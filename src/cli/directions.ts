@@ -23,6 +23,28 @@ export interface Sink {
 
 const PIECE = 64 * 1024
 
+/** Wakes the one who waits. */
+export class Bell {
+  #wake: (() => void) | undefined
+
+  /** Resolves at the next ring, or when the signal aborts. */
+  wait(signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = () => {
+        this.#wake = undefined
+        signal?.removeEventListener('abort', wake)
+        resolve()
+      }
+      this.#wake = wake
+      signal?.addEventListener('abort', wake, { once: true })
+    })
+  }
+
+  ring(): void {
+    this.#wake?.()
+  }
+}
+
 const isGone = (error: unknown): boolean =>
   ['EPIPE', 'ECONNRESET', 'ERR_STREAM_DESTROYED'].includes((error as { code?: string }).code ?? '')
 
@@ -42,7 +64,7 @@ export class NodeSource implements Source {
   #started = false
   #ended = false
   #error: { readonly error: unknown } | undefined
-  #wake: (() => void) | undefined
+  readonly #bell: Bell = new Bell()
 
   constructor(name: string, stream: Readable) {
     this.#name = name
@@ -53,7 +75,7 @@ export class NodeSource implements Source {
   #start(): void {
     if (this.#started) return
     this.#started = true
-    const wake = () => this.#wake?.()
+    const wake = () => this.#bell.ring()
     const end = () => {
       this.#ended = true
       wake()
@@ -78,26 +100,14 @@ export class NodeSource implements Source {
       if (bytes !== null) return bytes
       if (this.#error !== undefined) throw this.#error.error
       if (this.#ended) return null
-      await this.#change(signal)
+      await this.#bell.wait(signal)
     }
-  }
-
-  #change(signal?: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const wake = () => {
-        this.#wake = undefined
-        signal?.removeEventListener('abort', wake)
-        resolve()
-      }
-      this.#wake = wake
-      signal?.addEventListener('abort', wake, { once: true })
-    })
   }
 
   destroy(reason: unknown): void {
     this.#error ??= { error: reason }
     this.#stream.destroy()
-    this.#wake?.()
+    this.#bell.ring()
   }
 }
 
@@ -175,6 +185,33 @@ export class FileSource implements Source {
 
   destroy(reason: unknown): void {
     this.#gone ??= { reason }
+  }
+}
+
+/**
+ * Gives nothing, and ends when a sink has taken everything: the end that a sender sees then says that what it sent is
+ * complete, and not merely that nobody has anything to say.
+ */
+export class Receipt implements Source {
+  readonly #bell: Bell = new Bell()
+  #over = false
+
+  async read(signal?: AbortSignal): Promise<null> {
+    while (!this.#over) {
+      signal?.throwIfAborted()
+      await this.#bell.wait(signal)
+    }
+    return null
+  }
+
+  /** Everything was taken. */
+  give(): void {
+    this.#over = true
+    this.#bell.ring()
+  }
+
+  destroy(_reason: unknown): void {
+    this.give()
   }
 }
 

@@ -29,7 +29,7 @@ export function generalHelp(): string {
     ...COMMANDS.map(({ name, summary }) => columns(name, summary, 10)),
     '',
     'Endpoints:',
-    columns('tcp://host:port', 'tls://host:port for TLS', 18),
+    columns('tcp://host:port', 'tls://host:port for TLS, udp://host:port for datagrams', 18),
     columns('unix:/path', 'unix:@name for an abstract one, tls+unix:/path for TLS', 18),
     columns('stdio:', 'standard input and output', 18),
     columns('exec:COMMAND', 'the input and output of a program, run by sh', 18),

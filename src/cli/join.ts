@@ -40,8 +40,8 @@ export interface JoinOptions {
   signal?: AbortSignal | undefined
   /** The end of `a` ends all; what `b` has not given yet stays in it. */
   untilEnd?: boolean | undefined
-  /** Called with the bytes of each piece carried. */
-  carried?: ((direction: 'forth' | 'back', bytes: number) => void) | undefined
+  /** Called with each piece that was carried. */
+  carried?: ((direction: 'forth' | 'back', bytes: Uint8Array) => void) | undefined
 }
 
 export interface JoinReport {
@@ -136,7 +136,7 @@ class Join {
       }
       this.#activeAt = Date.now()
       this.#counts[direction] += bytes.length
-      this.#o.carried?.(direction, bytes.length)
+      this.#o.carried?.(direction, bytes)
     }
   }
 

@@ -11,6 +11,7 @@ import {
   FileSource,
   NodeSink,
   NodeSource,
+  Receipt,
   type Sink,
   sinkOf,
   type Source,
@@ -85,6 +86,11 @@ export function standardStreams(raw: boolean): LocalStream {
   return new LocalStream('stdio:', { source, sink }, { isOutput: true, endsWithPeer: isatty(0) })
 }
 
+/** Standard input alone. */
+export function standardInput(): LocalStream {
+  return new LocalStream('stdio:', { source: sourceOf('standard input', 0) })
+}
+
 /** An open descriptor, in the directions it was opened for. */
 export function descriptor(fd: number): LocalStream {
   const name = `fd:${fd}`
@@ -124,15 +130,16 @@ export function fileToSend(path: string): LocalStream {
 /** Files this process has emptied: the first stream to a file begins it anew, the next ones go on behind it. */
 const begun: Set<string> = new Set()
 
-/** A file that receives; it gives nothing back. */
+/** A file that receives; it gives nothing back but its end, once everything is written. */
 export function fileToReceive(path: string): LocalStream {
   const name = `file:${printable(path)}`
   // Append, also the first: several clients at once must not write over each other.
   const append = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND
   const fd = opened(name, path, begun.has(path) ? append : append | constants.O_TRUNC)
   begun.add(path)
-  const sink = new FileSink(name, fd, () => undefined)
-  return new LocalStream(name, { sink }, { release: closer(fd, sink) })
+  const source = new Receipt()
+  const sink = new FileSink(name, fd, () => source.give())
+  return new LocalStream(name, { source, sink }, { release: closer(fd, sink) })
 }
 
 function opened(name: string, path: string, flags: string | number): number {

@@ -14,6 +14,7 @@ const RUNS: Readonly<Record<string, () => Promise<Run>>> = {
   up: async () => (await import('./up.js')).upCommand,
   connect: async () => (await import('./connect.js')).connectCommand,
   listen: async () => (await import('./listen.js')).listenCommand,
+  send: async () => (await import('./send.js')).sendCommand,
   relay: async () => (await import('./relay.js')).relayCommand,
 }
 

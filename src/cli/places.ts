@@ -1,6 +1,15 @@
 /** What can stand where an endpoint is wanted: network endpoints, and ends on this machine. */
 
-import { AddressError, type Connection, formatAddress, type Network, type ParsedEndpoint, parseEndpoint, printable } from '../index.js'
+import {
+  type Address,
+  AddressError,
+  type Connection,
+  formatAddress,
+  type Network,
+  type ParsedEndpoint,
+  parseEndpoint,
+  printable,
+} from '../index.js'
 import { nearestWord, type Options, quote, UsageError } from './arguments.js'
 import type { JoinReport, Stream } from './join.js'
 import { descriptor, type Exit, fileToReceive, fileToSend, program, standardStreams } from './local.js'
@@ -17,7 +26,7 @@ export type Place =
 export type LocalPlace = Exclude<Place, { kind: 'network' }>
 export type NetworkPlace = Extract<Place, { kind: 'network' }>
 
-const SCHEMES = ['tcp', 'tls', 'unix', 'tls+unix', 'stdio', 'exec', 'file', 'fd']
+const SCHEMES = ['tcp', 'tls', 'unix', 'tls+unix', 'udp', 'stdio', 'exec', 'file', 'fd']
 
 /** @throws AddressError that names the bad part */
 export function parsePlace(text: string): Place {
@@ -61,7 +70,7 @@ function bad(code: 'BAD_ENDPOINT' | 'BAD_PATH' | 'BAD_SCHEME', what: string, tex
 export function networkPlace(text: string, command: string): NetworkPlace {
   const place = parsePlace(text)
   if (place.kind === 'network') return place
-  throw new UsageError(`${command} wants a network endpoint first (tcp:, tls:, unix:, tls+unix:), got ${quote(text)}`, command)
+  throw new UsageError(`${command} wants a network endpoint first (tcp:, tls:, unix:, tls+unix:, udp:), got ${quote(text)}`, command)
 }
 
 export function localPlace(text: string, command: string): LocalPlace {
@@ -74,7 +83,7 @@ export function localPlace(text: string, command: string): LocalPlace {
 }
 
 /** Opens an end on this machine. A file is read or written, as `role` says. */
-export function openLocal(place: LocalPlace, role: 'gives' | 'takes', options: Options, peer?: Connection): Stream {
+export function openLocal(place: LocalPlace, role: 'gives' | 'takes', options: Options, peer?: Ends): Stream {
   switch (place.kind) {
     case 'stdio':
       return standardStreams(options.raw ?? false)
@@ -87,9 +96,15 @@ export function openLocal(place: LocalPlace, role: 'gives' | 'takes', options: O
   }
 }
 
+/** The two addresses of a stream. */
+interface Ends {
+  readonly local: Address | undefined
+  readonly remote: Address | undefined
+}
+
 /** What a program learns of the peer it serves. */
-function surroundings(peer: Connection | undefined): Record<string, string> {
-  const address = (name: string, value: Connection['local'] | undefined) => (value ? { [name]: formatAddress(value) } : {})
+function surroundings(peer: Ends | undefined): Record<string, string> {
+  const address = (name: string, value: Address | undefined) => (value ? { [name]: formatAddress(value) } : {})
   return { ...address('FAIRLEAD_LOCAL', peer?.local), ...address('FAIRLEAD_REMOTE', peer?.remote) }
 }
 
@@ -98,7 +113,7 @@ export async function dial(
   network: Network,
   { endpoint, text }: NetworkPlace,
   options: Options,
-  role: 'connect' | 'relay',
+  role: 'connect' | 'relay' | 'send',
   signal: AbortSignal,
 ): Promise<Connection> {
   const secure = endpoint.transport === 'tls' || endpoint.transport === 'tls+unix'

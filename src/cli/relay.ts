@@ -2,9 +2,12 @@
 
 import type { Connection } from '../index.js'
 import { type Invocation, UsageError } from './arguments.js'
+import { type Client, MOST_CLIENTS, MOST_PROGRAMS, serveClients } from './clients.js'
+import { connected } from './connect.js'
+import { checkDatagramOptions, Cutter, dialDatagrams, isDatagram, PeerStream } from './datagrams.js'
 import { join, type Stream } from './join.js'
-import { dial, type LocalPlace, openLocal, parsePlace, type Place, summary, verdictOf } from './places.js'
-import { tally } from './report.js'
+import { type LocalPlace, type NetworkPlace, openLocal, parsePlace, type Place, summary, verdictOf } from './places.js'
+import { nameOf, tally } from './report.js'
 import { checkTlsOptions, warnInsecure } from './security.js'
 import { isTls, listenOptions, serveEach } from './serving.js'
 import type { Session } from './session.js'
@@ -14,18 +17,45 @@ export async function relayCommand({ operands, options }: Invocation, session: S
   const b = parsePlace(operands[1] as string)
   const dialling = b.kind === 'network' && (isTls(b) || options.starttls !== undefined)
   checkTlsOptions(options, 'relay', { listening: a.kind === 'network' && isTls(a), dialling })
+  const datagrams = [a, b].map((place) => place.kind === 'network' && isDatagram(place.endpoint))
+  if (a.kind === 'network' && b.kind === 'network' && datagrams[0] !== datagrams[1]) {
+    throw new UsageError(`a stream does not keep datagrams apart: ${a.text} and ${b.text} must both be udp:, or neither`, 'relay')
+  }
+  checkDatagramOptions(options, 'relay', datagrams.includes(true))
   warnInsecure(options, session.reporter)
   if (a.kind !== 'network') return once(session, a, b)
   if (b.kind === 'stdio' || b.kind === 'fd') {
     throw new UsageError(`many clients cannot share ${b.text}; fairlead listen --keep ${a.text} serves them in turn`, 'relay')
   }
+  if (datagrams[0]) return relayDatagrams(session, a, b)
   const listening = await listenOptions(a, options, 'relay', session)
   return serveEach(session, a, listening, (client, signal) => opened(session, b, client, signal))
 }
 
 async function opened(session: Session, place: Place, client: Connection | undefined, signal: AbortSignal): Promise<Stream> {
   if (place.kind !== 'network') return openLocal(place, 'takes', session.options, client)
-  return dial(session.network, place, session.options, 'relay', signal)
+  return connected(session, place, 'relay', { signal })
+}
+
+function relayDatagrams(session: Session, a: NetworkPlace, b: NetworkPlace | LocalPlace): Promise<number> {
+  const { options, network, reporter } = session
+  const local = b.kind !== 'network'
+  return serveClients(session, a, {
+    limit: options.limit ?? (b.kind === 'exec' ? MOST_PROGRAMS : MOST_CLIENTS),
+    keep: true,
+    cutter: local ? () => new Cutter(options) : undefined,
+    open: async (client, signal) => (local ? openLocal(b, 'takes', options, client) : beyond(client, signal)),
+  })
+
+  /** A socket towards B. That nobody receives there is told once for each client, which may send on: somebody may come. */
+  async function beyond(client: Client, signal: AbortSignal): Promise<Stream> {
+    let told = false
+    const refused = (error: unknown) => {
+      if (!told) reporter.failure(error, nameOf(client.remote))
+      told = true
+    }
+    return new PeerStream(await dialDatagrams(network, (b as NetworkPlace).endpoint, options, signal), { wait: 0, refused })
+  }
 }
 
 /** A local A has one client: itself. */

@@ -1,5 +1,6 @@
 /** What the command line tells: notices and failures for people, events for programs, and a progress line. */
 
+import { createHash, type Hash } from 'node:crypto'
 import { EXIT_CODES, type ErrorClass, formatAddress, type Network, printable, SocketError, type TraceEvent } from '../index.js'
 import { type Options, UsageError } from './arguments.js'
 
@@ -163,7 +164,7 @@ export function inUnits(bytes: number): string {
 }
 
 export interface Tally {
-  carried(direction: 'forth' | 'back', bytes: number): void
+  carried(direction: 'forth' | 'back', bytes: Uint8Array): void
   stop(): void
 }
 
@@ -171,16 +172,23 @@ export interface Tally {
 const LONG = 1_000
 const LOOK = 250
 
-/** A progress line on a terminal that shows nothing else of the transfer. */
-export function tally(reporter: Reporter): Tally {
-  if (reporter.json || reporter.quiet || !process.stderr.isTTY || process.stdout.isTTY)
+/**
+ * A progress line on a terminal that shows nothing else of the transfer.
+ *
+ * @param o.silent nothing goes to standard output
+ * @param o.total bytes that there are to send
+ */
+export function tally(reporter: Reporter, o: { silent?: boolean | undefined; total?: number | undefined } = {}): Tally {
+  if (reporter.json || reporter.quiet || !process.stderr.isTTY || (process.stdout.isTTY && !o.silent))
     return { carried: () => undefined, stop: () => undefined }
   const start = Date.now()
   const counts = { forth: 0, back: 0 }
   const draw = () => {
     const seconds = (Date.now() - start) / 1_000
     const rate = inUnits(Math.round((counts.forth + counts.back) / seconds))
-    reporter.progress(`received ${inUnits(counts.forth)}  sent ${inUnits(counts.back)}  ${rate}/s  ${Math.round(seconds)} s`)
+    const share = o.total ? ` of ${inUnits(o.total)} (${Math.floor((counts.back / o.total) * 100)} %)` : ''
+    const received = o.silent && counts.forth === 0 ? '' : `received ${inUnits(counts.forth)}  `
+    reporter.progress(`${received}sent ${inUnits(counts.back)}${share}  ${rate}/s  ${Math.round(seconds)} s`)
   }
   let timer: NodeJS.Timeout | undefined = setTimeout(() => {
     draw()
@@ -188,13 +196,53 @@ export function tally(reporter: Reporter): Tally {
   }, LONG).unref()
   return {
     carried: (direction, bytes) => {
-      counts[direction] += bytes
+      counts[direction] += bytes.length
     },
     stop: () => {
       clearInterval(timer)
       timer = undefined
       reporter.progress(undefined)
     },
+  }
+}
+
+/** A tally that also knows what a file came to, for both ends to compare. */
+export function counted(reporter: Reporter, isFile: boolean): Tally & { told(): { sha256?: string } } {
+  const { carried, stop } = tally(reporter)
+  if (!isFile) return { carried, stop, told: () => ({}) }
+  const sum = new Sum()
+  return {
+    carried: (direction, bytes) => {
+      if (direction === 'forth') sum.add(bytes)
+      carried(direction, bytes)
+    },
+    stop,
+    told: () => {
+      const sha256 = sum.digest()
+      reporter.say(`received ${sum.size}, sha256 ${sha256}`)
+      return { sha256 }
+    },
+  }
+}
+
+/** What was carried, in bytes and as a digest. */
+export class Sum {
+  #bytes = 0
+  readonly #hash: Hash = createHash('sha256')
+
+  add(data: Uint8Array): void {
+    this.#bytes += data.length
+    this.#hash.update(data)
+  }
+
+  /** `1.4 MiB (1468006 bytes)` */
+  get size(): string {
+    return this.#bytes < 1024 ? `${this.#bytes} byte${this.#bytes === 1 ? '' : 's'}` : `${inUnits(this.#bytes)} (${this.#bytes} bytes)`
+  }
+
+  /** SHA-256 in hexadecimal digits; to be asked for once. */
+  digest(): string {
+    return this.#hash.digest('hex')
   }
 }
 

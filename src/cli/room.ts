@@ -30,6 +30,33 @@ const HELP = [
   '*   //text       send a line that begins with /',
 ]
 
+/** So many at once, and so many more each second. */
+export class Bucket {
+  readonly #most: number
+  readonly #perSecond: number
+  readonly #now: () => number
+  #tokens: number
+  #filledAt: number
+
+  constructor(most: number, perSecond: number, now: () => number) {
+    this.#most = most
+    this.#perSecond = perSecond
+    this.#now = now
+    this.#tokens = most
+    this.#filledAt = now()
+  }
+
+  /** Whether there is one more. */
+  take(): boolean {
+    const now = this.#now()
+    this.#tokens = Math.min(this.#most, this.#tokens + ((now - this.#filledAt) / 1_000) * this.#perSecond)
+    this.#filledAt = now
+    if (this.#tokens < 1) return false
+    this.#tokens--
+    return true
+  }
+}
+
 export class Room {
   readonly #guests: Map<string, Guest> = new Map()
   readonly #now: () => number
@@ -100,10 +127,8 @@ export class Guest {
   readonly door: Door
   readonly transport: string
   readonly #room: Room
-  readonly #now: () => number
+  readonly #lines: Bucket
   #name: string
-  #tokens = BURST
-  #filledAt: number
   #refused = 0
   #here = true
 
@@ -113,8 +138,7 @@ export class Guest {
     this.transport = transport
     this.#room = room
     this.#name = name
-    this.#now = now
-    this.#filledAt = now()
+    this.#lines = new Bucket(BURST, PER_SECOND, now)
   }
 
   get name(): string {
@@ -138,19 +162,20 @@ export class Guest {
     if (this.#here && this.#admit()) this.door.send(`* That line was too long and nobody got it; a line has at most ${LONGEST_LINE} bytes.`)
   }
 
-  /** A bucket of lines that fills up again. Refusals are told once, so that a flood is not answered with another. */
+  /** Whether the guest was shown out for sending too many lines. */
+  get flooded(): boolean {
+    return this.#refused >= MOST_REFUSED
+  }
+
+  /** Refusals are told once, so that a flood is not answered with another. */
   #admit(): boolean {
-    const now = this.#now()
-    this.#tokens = Math.min(BURST, this.#tokens + ((now - this.#filledAt) / 1_000) * PER_SECOND)
-    this.#filledAt = now
-    if (this.#tokens >= 1) {
-      this.#tokens--
+    if (this.#lines.take()) {
       this.#refused = 0
       return true
     }
     this.#refused++
     if (this.#refused === 1) this.door.send(`* Slower, please: that line was dropped; ${PER_SECOND} lines a second get through.`)
-    if (this.#refused >= MOST_REFUSED) this.dismiss('* Too many lines. Goodbye.')
+    if (this.flooded) this.dismiss('* Too many lines. Goodbye.')
     return false
   }
 

@@ -3,13 +3,22 @@
 import { chmodSync, mkdirSync, realpathSync } from 'node:fs'
 import { delimiter, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { formatEndpoint, type ParsedEndpoint, parseEndpoint, type ServeOptions, type Server, SystemFailure } from '../index.js'
+import {
+  type DatagramSocket,
+  formatEndpoint,
+  type ParsedEndpoint,
+  parseEndpoint,
+  type ServeOptions,
+  type Server,
+  SystemFailure,
+} from '../index.js'
 import type { Invocation, Options } from './arguments.js'
 import { drained, interrupted } from './serving.js'
 import { Room } from './room.js'
 import { developmentCertificate, type Made, stateDirectory } from './security.js'
 import type { Session } from './session.js'
 import { talk } from './talk.js'
+import { DatagramTalk } from './talk-datagrams.js'
 
 export async function upCommand({ options }: Invocation, session: Session): Promise<number> {
   const { network, reporter, signal } = session
@@ -22,17 +31,28 @@ export async function upCommand({ options }: Invocation, session: Session): Prom
   }
   const room = new Room(() => network.clock.now())
   const server = await serveSomewhere(session, await wanted(options), serving, talk(room))
-  for (const endpoint of server.endpoints) reporter.event('listening', { endpoint })
+  const socket = await bindSomewhere(session, `udp://${authorityOf(options)}:${options['udp-port'] ?? 7002}`)
+  const talking = new DatagramTalk(socket, room, network.clock, { idle, limit: options.limit }).serve(signal)
+  const endpoints = inOrder(server, socket)
+  for (const endpoint of endpoints) reporter.event('listening', { endpoint })
   reporter.event('certificate', { ca: made.ca })
-  if (!reporter.json) process.stdout.write(welcome(server, made))
-  await interrupted(signal)
-  await drained(session, server)
+  if (!reporter.json) process.stdout.write(welcome(endpoints, made))
+  await Promise.race([interrupted(signal), talking])
+  await Promise.all([drained(session, server), talking])
   return 0
 }
 
+/** The ports before the path. */
+function inOrder({ endpoints }: Server, { endpoint }: DatagramSocket): string[] {
+  return [...endpoints.slice(0, 2), endpoint, ...endpoints.slice(2)]
+}
+
+function authorityOf({ host = '127.0.0.1' }: Options): string {
+  return host.includes(':') && !host.startsWith('[') ? `[${host}]` : host
+}
+
 async function wanted(options: Options): Promise<string[]> {
-  const host = options.host ?? '127.0.0.1'
-  const authority = host.includes(':') && !host.startsWith('[') ? `[${host}]` : host
+  const authority = authorityOf(options)
   return [
     `tcp://${authority}:${options['tcp-port'] ?? 7000}`,
     `tls://${authority}:${options['tls-port'] ?? 7001}`,
@@ -64,24 +84,37 @@ async function serveSomewhere(
     } catch (error) {
       if (!(error instanceof SystemFailure && error.code === 'EADDRINUSE')) throw error
       const i = rest.findIndex((endpoint) => formatEndpoint(endpoint) === error.endpoint)
-      const other = i < 0 || rest[i] !== endpoints[i] ? undefined : instead(parseEndpoint(rest[i] as string))
-      if (other === undefined) throw error
-      session.reporter.say(`${rest[i]} is taken; using ${'port' in other ? 'a free port' : formatEndpoint(other)}`)
-      rest[i] = formatEndpoint(other)
+      if (i < 0 || rest[i] !== endpoints[i]) throw error
+      rest[i] = instead(session, rest[i] as string)
     }
   }
 }
 
-function instead(endpoint: ParsedEndpoint): ParsedEndpoint {
-  if ('port' in endpoint) return parseEndpoint({ ...endpoint, port: 0 })
-  return parseEndpoint({ ...endpoint, path: endpoint.path.replace(/(?:\.sock)?$/, `-${process.pid}.sock`) })
+async function bindSomewhere(session: Session, endpoint: string): Promise<DatagramSocket> {
+  try {
+    return await session.network.bind(endpoint)
+  } catch (error) {
+    if (!(error instanceof SystemFailure && error.code === 'EADDRINUSE')) throw error
+    return session.network.bind(instead(session, endpoint))
+  }
 }
 
-function welcome(server: Server, { ca }: Made): string {
+/** Says that an endpoint is taken, and gives the next best. */
+function instead({ reporter }: Session, taken: string): string {
+  const endpoint = parseEndpoint(taken)
+  const other = formatEndpoint(
+    'port' in endpoint ? { ...endpoint, port: 0 } : { ...endpoint, path: endpoint.path.replace(/(?:\.sock)?$/, `-${process.pid}.sock`) },
+  )
+  reporter.say(`${taken} is taken; using ${'port' in endpoint ? 'a free port' : other}`)
+  return other
+}
+
+function welcome(endpoints: readonly string[], { ca }: Made): string {
   const self = ownCommand()
-  const blocks = server.listeners.map(({ endpoint }) => {
+  const blocks = endpoints.map((endpoint) => {
     const parsed = parseEndpoint(endpoint)
-    return [`  ${endpoint}`, ...commandsFor(parsed, ca, self).map((command) => `      ${command}`)].join('\n')
+    const note = parsed.transport === 'udp' ? '   (the first line you send lets you in)' : ''
+    return [`  ${endpoint}${note}`, ...commandsFor(parsed, ca, self).map((command) => `      ${command}`)].join('\n')
   })
   return [
     'The talk service is up: every line that one sends, everybody else gets.',
@@ -113,6 +146,13 @@ export function commandsFor(endpoint: ParsedEndpoint, ca: string, self: string):
       `${self} connect ${shellWord(formatEndpoint(endpoint))}`,
       `nc ${shellWord(host)} ${port}`,
       `socat - ${shellWord(`TCP:${address}:${port}`)}`,
+    ]
+  }
+  if (endpoint.transport === 'udp') {
+    return [
+      `${self} connect ${shellWord(formatEndpoint(endpoint))}`,
+      `nc -u ${shellWord(host)} ${port}`,
+      `socat - ${shellWord(`UDP:${address}:${port}`)}`,
     ]
   }
   return [

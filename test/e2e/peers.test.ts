@@ -7,7 +7,7 @@ import { createServer as createHttpServer } from 'node:http'
 import { connect, createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { before, describe, test, type TestContext } from 'node:test'
-import { type Authority, developmentAuthority } from 'fairlead'
+import { type Authority, developmentAuthority } from 'fairlead/testing'
 import { fairlead, folder, listeningAt, peerProgram, Program, shell } from './program.js'
 
 let authority: Authority

@@ -1,6 +1,7 @@
 // `fairlead up`: what a newcomer does, with the commands as they are printed.
 
 import assert from 'node:assert/strict'
+import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { connect, createServer, type Socket } from 'node:net'
@@ -21,7 +22,7 @@ function printed(text: string): Pick<Up, 'commands' | 'endpoints'> {
   const commands = new Map<string, string[]>()
   const endpoints: string[] = []
   for (const line of text.split('\n')) {
-    const [, endpoint, command] = /^ {2}(\S.*)$|^ {6}(\S.*)$/.exec(line) ?? []
+    const [, endpoint, command] = /^ {2}(\S+)|^ {6}(\S.*)$/.exec(line) ?? []
     if (endpoint !== undefined) endpoints.push(endpoint)
     if (command !== undefined) {
       const transport = (endpoints.at(-1) as string).split(':')[0] as string
@@ -33,7 +34,7 @@ function printed(text: string): Pick<Up, 'commands' | 'endpoints'> {
 
 async function up(t: TestContext, args: readonly string[] = [], directory: string = folder(t)): Promise<Up> {
   const env = { XDG_STATE_HOME: join(directory, 'state of things'), XDG_RUNTIME_DIR: directory, HOME: directory }
-  const program = fairlead(t, ['up', '--tcp-port', '0', '--tls-port', '0', ...args], { env })
+  const program = fairlead(t, ['up', '--tcp-port', '0', '--tls-port', '0', '--udp-port', '0', ...args], { env })
   await program.out.until('Ctrl-C ends it.')
   return { program, env, ...printed(program.out.text) }
 }
@@ -50,6 +51,7 @@ describe('up', () => {
   for (const [transport, peers] of Object.entries({
     tcp: ['fairlead', 'nc', 'socat'],
     tls: ['fairlead', 'openssl', 'socat'],
+    udp: ['fairlead', 'nc', 'socat'],
     unix: ['fairlead', 'nc', 'socat'],
   })) {
     for (const peer of peers) {
@@ -59,6 +61,8 @@ describe('up', () => {
         const command = commands.get(transport)?.find((line) => (WORDS[peer] as RegExp).test(line))
         assert.ok(command, JSON.stringify([...commands]))
         const [one, other] = [shell(t, command, { env }), shell(t, command, { env })]
+        // Over UDP nobody is there before the first line.
+        if (transport === 'udp') for (const guest of [one, other]) guest.send('/join\n')
         await one.out.until('Welcome, guest-')
         await other.out.until('Welcome, guest-')
         one.send('/name Ada\n')
@@ -74,7 +78,8 @@ describe('up', () => {
 
   test('lines cross from every transport to every other', async (t) => {
     const { commands, env } = await up(t)
-    const guests = ['tcp', 'tls', 'unix'].map((transport) => shell(t, commands.get(transport)?.[0] as string, { env }))
+    const guests = ['tcp', 'tls', 'udp', 'unix'].map((transport) => shell(t, commands.get(transport)?.[0] as string, { env }))
+    guests[2]?.send('/join\n')
     for (const guest of guests) await guest.out.until('Welcome')
     for (const [i, guest] of guests.entries()) {
       guest.send(`greetings from ${i}\n`)
@@ -99,13 +104,31 @@ describe('up', () => {
     assert.equal(existsSync(path), false)
   })
 
+  test('a guest on UDP hears that the server is closing, and leaves after a silence', async (t) => {
+    const { program, commands, env } = await up(t, ['--idle-timeout', '1s'])
+    const [silent, guest] = ['udp', 'udp'].map((transport) => shell(t, commands.get(transport)?.[0] as string, { env }))
+    guest?.send('/join\n')
+    await guest?.out.until('Welcome, guest-1')
+    silent?.send('hello\n')
+    await silent?.out.until('* You have said nothing for a long time. Goodbye')
+    guest?.send('back again\n')
+    await guest?.out.until('Welcome, guest-3')
+    program.interrupt()
+    await guest?.out.until('* The server is closing. Goodbye.\n')
+    assert.equal(await program.exited, 0, program.err.text)
+  })
+
   test('ports that are taken are replaced, which is said', async (t) => {
     const taken = createServer().listen(0, '127.0.0.1')
     await once(taken, 'listening')
     t.after(() => taken.close())
     const { port } = taken.address() as { port: number }
-    const { program, endpoints } = await up(t, ['--tcp-port', String(port)])
+    const bound = createSocket('udp4').bind(0, '127.0.0.1')
+    await once(bound, 'listening')
+    t.after(() => bound.close())
+    const { program, endpoints } = await up(t, ['--tcp-port', String(port), '--udp-port', String(bound.address().port)])
     assert.match(program.err.text, new RegExp(`tcp://127\\.0\\.0\\.1:${port} is taken; using a free port`))
+    assert.match(program.err.text, new RegExp(`udp://127\\.0\\.0\\.1:${bound.address().port} is taken; using a free port`))
     assert.notEqual(endpoints[0], `tcp://127.0.0.1:${port}`)
   })
 
@@ -151,7 +174,7 @@ describe('up', () => {
 
   test('--json tells where it listens and what authority to trust', async (t) => {
     const directory = folder(t)
-    const program = fairlead(t, ['up', '--json', '--tcp-port', '0', '--tls-port', '0', '--state', directory])
+    const program = fairlead(t, ['up', '--json', '--tcp-port', '0', '--tls-port', '0', '--udp-port', '0', '--state', directory])
     await program.err.until(/"event":"certificate"/)
     const events = program.err.text
       .trim()
@@ -160,7 +183,7 @@ describe('up', () => {
     const listening = events.filter(({ event }) => event === 'listening')
     assert.deepEqual(
       listening.map(({ endpoint }) => endpoint?.split(':')[0]),
-      ['tcp', 'tls', 'unix'],
+      ['tcp', 'tls', 'udp', 'unix'],
     )
     assert.equal(program.out.text, '')
   })
