@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import net from 'node:net'
 import tls from 'node:tls'
 import { answer } from './child.js'
+import { UdpClients } from './udp.js'
 
 /** The clients of one echo server. */
 class Echoes {
@@ -60,6 +61,7 @@ class Echoes {
 }
 
 const echoes = new Map<string, Echoes>()
+const udp = new Map<string, UdpClients>()
 const held: net.Socket[] = []
 
 /** Connections from several addresses, as one address has ports for less than 30,000 to one server. */
@@ -131,7 +133,16 @@ answer({
     echoes.set(o.target, target)
   },
   slice: (o: { target: string; requests: number }) => (echoes.get(o.target) as Echoes).slice(o.requests),
+  async connectUdp(o: { target: string; port: number; connections: number; size: number }) {
+    const target = new UdpClients(o.size)
+    await target.connect(o.port, o.connections)
+    udp.set(o.target, target)
+  },
+  sliceUdp: (o: { target: string; requests: number }) => (udp.get(o.target) as UdpClients).slice(o.requests),
+  floodUdp: (o: { target: string; requests: number }) => (udp.get(o.target) as UdpClients).flood(o.requests),
   hold,
+  /** The first `count` of those held send a byte. */
+  speak: (count: number) => held.slice(0, count).forEach((socket) => socket.write('x')),
   trickle,
   gone,
   roundTrips,

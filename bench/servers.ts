@@ -4,6 +4,8 @@ import net, { type AddressInfo } from 'node:net'
 import tls from 'node:tls'
 import { type Connection, listen, type ListenOptions } from 'fairlead'
 import { answer } from './child.js'
+import { deliveryServers, rounds } from './delivery.js'
+import { handledSoFar, udpSenders, udpServers } from './udp.js'
 
 const [subject = '', credentials = '{}'] = process.argv.slice(2)
 const { cert, key } = JSON.parse(credentials) as { cert: string; key: string }
@@ -76,6 +78,8 @@ const subjects: Record<string, () => Promise<number>> = {
   'fairlead tls, allowTruncation': () => fairlead(echo, { tls: { cert, key, allowTruncation: true } }),
   lines: () => fairlead(lines),
   flood: () => fairlead(flood),
+  ...deliveryServers,
+  ...udpServers,
 }
 
 async function memory(): Promise<{ heap: number; external: number; resident: number }> {
@@ -95,10 +99,16 @@ answer({
     return user + system
   },
   memory,
+  rounds,
+  /** Datagrams until now. */
+  handled: () => handledSoFar(),
+  sendDatagrams: (o: { send: string; port: number; size: number; count: number }) =>
+    (udpSenders[o.send] as (typeof udpSenders)[string])(o.port, o.size, o.count),
   unsent: () => stalled.map(({ stats }) => ({ unsent: stats.unsent, written: stats.bytesWritten })),
   async frames({ send, receive, count }: { send: string; receive: string; count: number }) {
     const { measure } = await import('./frames.js')
     await measure(send, receive, count / 10)
     return measure(send, receive, count)
   },
+  deadlines: async (o: { count: number; seconds: number }) => (await import('./deadlines.js')).measure(o.count, o.seconds),
 })

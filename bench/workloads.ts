@@ -2,7 +2,7 @@
 
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
-import { developmentAuthority } from '#src/authority.js'
+import { developmentAuthority } from 'fairlead/testing'
 import { type Child, onCore, withChildren } from './child.js'
 import { ratios, type Row, spread } from './statistics.js'
 
@@ -51,8 +51,24 @@ interface Cost {
   rate: number
 }
 
+/** The verbs of `load.ts` for a kind of load. What may get lost is counted by the server. */
+interface Load {
+  readonly connect: string
+  readonly slice: string
+  readonly counted?: true
+}
+
+const STREAMS: Load = { connect: 'connect', slice: 'slice' }
+
 /** One run: a fresh process for each server and one for the load, then slices in turn. */
-function runEchoes(subjects: readonly Subject[], shape: Shape, effort: Effort, reversed: boolean, tls?: Credentials): Promise<Cost[]> {
+function runEchoes(
+  subjects: readonly Subject[],
+  shape: Shape,
+  effort: Effort,
+  reversed: boolean,
+  verbs: Load,
+  tls?: Credentials,
+): Promise<Cost[]> {
   const perSlice = Math.ceil(shape.requests / SLICES / shape.connections / (effort.quick ? 4 : 1))
   return withChildren(async (start) => {
     const load = start('load', 1)
@@ -60,26 +76,27 @@ function runEchoes(subjects: readonly Subject[], shape: Shape, effort: Effort, r
     for (const { name } of subjects) {
       const server = start('servers', 0, name, JSON.stringify(tls ?? {}))
       const port = await server.call<number>('open')
-      await load.call('connect', { target: name, port, connections: shape.connections, size: shape.size, ca: tls?.ca })
+      await load.call(verbs.connect, { target: name, port, connections: shape.connections, size: shape.size, ca: tls?.ca })
       servers.push(server)
     }
-    const costs = subjects.map(() => ({ cpu: 0, time: 0 }))
+    const costs = subjects.map(() => ({ cpu: 0, time: 0, requests: 0 }))
     const order = subjects.map((_, i) => i)
     for (let slice = -WARMUPS; slice < SLICES; slice++) {
       const requests = slice < 0 ? WARMUP / shape.connections : perSlice
       for (const i of (slice % 2 === 0) === reversed ? [...order].reverse() : order) {
         const server = servers[i] as Child
+        const handled = verbs.counted ? await server.call<number>('handled') : 0
         const before = await server.call<number>('cpu')
-        const time = await load.call<number>('slice', { target: (subjects[i] as Subject).name, requests })
+        const time = await load.call<number>(verbs.slice, { target: (subjects[i] as Subject).name, requests })
         const cpu = (await server.call<number>('cpu')) - before
         if (slice < 0) continue
-        const cost = costs[i] as { cpu: number; time: number }
+        const cost = costs[i] as { cpu: number; time: number; requests: number }
         cost.cpu += cpu
         cost.time += time
+        cost.requests += verbs.counted ? (await server.call<number>('handled')) - handled : perSlice * shape.connections
       }
     }
-    const requests = SLICES * perSlice * shape.connections
-    return costs.map(({ cpu, time }) => ({ cpu: cpu / requests, rate: (requests / time) * 1_000 }))
+    return costs.map(({ cpu, time, requests }) => ({ cpu: cpu / requests, rate: (requests / time) * 1_000 }))
   })
 }
 
@@ -92,25 +109,39 @@ interface Credentials {
 async function echoes(protocol: string, subjects: readonly Subject[], effort: Effort, tls?: Credentials): Promise<Row[]> {
   const rows: Row[] = []
   for (const [form, shape] of Object.entries(SHAPES)) {
-    const runs: Cost[][] = []
-    for (let i = 0; i < effort.runs; i++) runs.push(await runEchoes(subjects, shape, effort, i % 2 === 1, tls))
-    const cpuOf = (i: number) => runs.map((run) => (run[i] as Cost).cpu)
-    subjects.forEach(({ name, most, below }, i) => {
-      const ratio = spread(ratios(cpuOf(i), cpuOf(0)))
-      const rival = below === undefined ? -1 : subjects.findIndex((subject) => subject.name === below)
-      const bars = [...(most === undefined ? [] : [`≤ ${most} × bare`]), ...(below === undefined ? [] : [`< ${below}`])]
-      const wins = rival === -1 || spread(ratios(cpuOf(i), cpuOf(rival))).median < 1
-      rows.push({
-        workload: `${protocol} echo, ${form}`,
-        subject: name,
-        measure: 'CPU µs per request',
-        value: spread(cpuOf(i)),
-        rate: spread(runs.map((run) => (run[i] as Cost).rate)).median,
-        ratio,
-        ...(bars.length > 0 && { bar: bars.join(', '), met: wins && (most === undefined || ratio.median <= most) }),
-      })
-    })
+    rows.push(...(await compared(`${protocol} echo, ${form}`, subjects, shape, effort, STREAMS, tls)))
   }
+  return rows
+}
+
+/** The first subject is what the others are compared with. */
+async function compared(
+  workload: string,
+  subjects: readonly Subject[],
+  shape: Shape,
+  effort: Effort,
+  verbs: Load,
+  tls?: Credentials,
+): Promise<Row[]> {
+  const rows: Row[] = []
+  const runs: Cost[][] = []
+  for (let i = 0; i < effort.runs; i++) runs.push(await runEchoes(subjects, shape, effort, i % 2 === 1, verbs, tls))
+  const cpuOf = (i: number) => runs.map((run) => (run[i] as Cost).cpu)
+  subjects.forEach(({ name, most, below }, i) => {
+    const ratio = spread(ratios(cpuOf(i), cpuOf(0)))
+    const rival = below === undefined ? -1 : subjects.findIndex((subject) => subject.name === below)
+    const bars = [...(most === undefined ? [] : [`≤ ${most} × bare`]), ...(below === undefined ? [] : [`< ${below}`])]
+    const wins = rival === -1 || spread(ratios(cpuOf(i), cpuOf(rival))).median < 1
+    rows.push({
+      workload,
+      subject: name,
+      measure: verbs === STREAMS ? 'CPU µs per request' : 'CPU µs per datagram',
+      value: spread(cpuOf(i)),
+      rate: spread(runs.map((run) => (run[i] as Cost).rate)).median,
+      ratio,
+      ...(bars.length > 0 && { bar: bars.join(', '), met: wins && (most === undefined || ratio.median <= most) }),
+    })
+  })
   return rows
 }
 
@@ -131,6 +162,95 @@ const tlsEcho: Workload = async (effort) => {
   ]
   return echoes('TLS', subjects, effort, { cert, key, ca: authority.cert })
 }
+
+/** Both sides are the same but for how chunks and messages reach the program. */
+const delivery: Workload = async (effort) => [
+  ...(await echoes('TCP', [{ name: 'fairlead' }, { name: 'deliver', most: 1.02 }], effort)),
+  ...(await compared(
+    '16 × 256 messages of 64 B',
+    [{ name: 'messages, for await' }, { name: 'messages, deliver', below: 'messages, for await' }],
+    { connections: 16, size: 16 * 1024, requests: 16_000 },
+    effort,
+    STREAMS,
+  )),
+]
+
+/** Rounds of `select` with 10 sockets ready among few and among many that are not. */
+const rounds: Workload = async (effort) => {
+  const sizes = [10, effort.quick ? 2_000 : 10_000]
+  const costs: { cpu: number; time: number }[][] = sizes.map(() => [])
+  for (let run = 0; run < effort.runs; run++) {
+    for (const [i, size] of sizes.entries()) {
+      await withChildren(async (start) => {
+        const server = start('servers', 0, 'select')
+        const load = start('load', 1)
+        const port = await server.call<number>('open')
+        await load.call('hold', { port, count: size + 10 })
+        await load.call('speak', 10)
+        const warm = await server.call<{ ready: number }>('rounds', 5_000)
+        if (warm.ready < 9) throw new Error(`${warm.ready} sockets were ready`)
+        costs[i]?.push(await server.call('rounds', effort.quick ? 10_000 : 40_000))
+      })
+    }
+  }
+  const [few = [], many = []] = costs
+  const cpu = (all: readonly { cpu: number }[]) => all.map((one) => one.cpu)
+  const rate = (all: readonly { time: number }[]) => spread(all.map(({ time }) => 1e6 / time)).median
+  const ratio = spread(ratios(cpu(many), cpu(few)))
+  const row = { workload: 'select, 10 ready', measure: 'CPU µs per round' }
+  const subject = (size: number | undefined) => `${size?.toLocaleString('en')} idle beside them`
+  return [
+    { ...row, subject: subject(sizes[0]), value: spread(cpu(few)), rate: rate(few) },
+    { ...row, subject: subject(sizes[1]), value: spread(cpu(many)), rate: rate(many), ratio, bar: '≤ 1.5 × few', met: ratio.median <= 1.5 },
+  ]
+}
+
+const DATAGRAM = 100
+
+/** Sending: in the process under test, to a socket that nobody reads. */
+async function udpSends(effort: Effort): Promise<Row[]> {
+  const names = ['node:dgram, 64 at a time', 'fairlead, awaited one by one', 'fairlead, sendMany']
+  const count = effort.quick ? 40_000 : 200_000
+  const costs: number[][] = names.map(() => [])
+  for (let run = 0; run < effort.runs; run++) {
+    await withChildren(async (start) => {
+      const sink = start('servers', 1, 'node:dgram count')
+      const port = await sink.call<number>('open')
+      for (const [i, send] of names.entries()) {
+        const sender = start('servers', 0)
+        await sender.call('sendDatagrams', { send, port, size: DATAGRAM, count: count / 4 })
+        const before = await sender.call<number>('cpu')
+        await sender.call('sendDatagrams', { send, port, size: DATAGRAM, count })
+        costs[i]?.push(((await sender.call<number>('cpu')) - before) / count)
+      }
+    })
+  }
+  return names.map((subject, i) => ({
+    workload: 'UDP send, 100 B',
+    subject,
+    measure: 'CPU µs per datagram',
+    value: spread(costs[i] as number[]),
+    ratio: spread(ratios(costs[i] as number[], costs[0] as number[])),
+  }))
+}
+
+const udp: Workload = async (effort) => [
+  ...(await compared(
+    'UDP echo, 64 × 100 B',
+    [{ name: 'node:dgram echo' }, { name: 'fairlead echo, for await', most: 1.15 }, { name: 'fairlead echo, receiveMany and sendMany' }],
+    { connections: 64, size: DATAGRAM, requests: 192_000 },
+    effort,
+    { connect: 'connectUdp', slice: 'sliceUdp' },
+  )),
+  ...(await compared(
+    'UDP flood, 100 B',
+    [{ name: 'node:dgram count' }, { name: 'fairlead count, for await', most: 1.15 }, { name: 'fairlead count, receiveMany' }],
+    { connections: 1, size: DATAGRAM, requests: 300_000 },
+    effort,
+    { connect: 'connectUdp', slice: 'floodUdp', counted: true },
+  )),
+  ...(await udpSends(effort)),
+]
 
 /** Heap and external memory of one connection that has been accepted and is waited for, nothing having been sent. */
 const idle: Workload = async (effort) => {
@@ -263,6 +383,24 @@ const trickle: Workload = async (effort) => {
   ]
 }
 
+/** Live deadlines, each renewed ten times a second. */
+const deadlines: Workload = async (effort) => {
+  const o = effort.quick ? { count: 20_000, seconds: 2 } : { count: 100_000, seconds: 5 }
+  const shares: number[] = []
+  const early: number[] = []
+  for (let run = 0; run < effort.runs; run++) {
+    const measured = await withChildren((start) => start('servers', 0).call<{ share: number; early: number }>('deadlines', o))
+    shares.push(measured.share)
+    early.push(measured.early)
+  }
+  const workload = `${o.count.toLocaleString('en')} deadlines renewed 10 × a second`
+  const [share, fired] = [spread(shares), spread(early)]
+  return [
+    { workload, subject: '`Deadline.set` under a read', measure: '% of a core', value: share, bar: '< 5', met: share.median < 5 },
+    { workload, subject: 'reads that ended early', measure: 'of all', value: fired, bar: '0', met: fired.max === 0 },
+  ]
+}
+
 /** Wall-clock time of a process that does nothing, and of one that imports the package. */
 const importing: Workload = async (effort) => {
   const once = (file: string): number => {
@@ -290,4 +428,16 @@ const importing: Workload = async (effort) => {
   ]
 }
 
-export const workloads: Record<string, Workload> = { echo: tcpEcho, tls: tlsEcho, idle, frames, stall, trickle, import: importing }
+export const workloads: Record<string, Workload> = {
+  echo: tcpEcho,
+  tls: tlsEcho,
+  udp,
+  delivery,
+  select: rounds,
+  idle,
+  frames,
+  stall,
+  trickle,
+  deadlines,
+  import: importing,
+}

@@ -8,14 +8,14 @@ import { fileURLToPath } from 'node:url'
 /** Core files that may use `driver.ts` at run time; {@link DRIVER_TYPES} may name its types only. */
 const DRIVER_USERS = ['connection', 'datagram', 'unix', 'accept', 'connect', 'select', 'network']
 const DRIVER_TYPES = [
-  ...['inbound', 'outbound', 'interop', 'owner', 'deadline', 'server', 'resolve', 'options'],
-  ...['tls', 'tls-native', 'tls-portable', 'tls-socket', 'tls-stream'],
+  ...['bind', 'datagram-in', 'datagram-life', 'datagram-out', 'inbound', 'outbound', 'interop', 'lifetime', 'owner', 'deadline', 'server', 'resolve', 'names', 'options'],
+  ...['tls', 'tls-native', 'tls-portable', 'tls-stream'],
 ]
 /** The only core files that know a concrete driver: one for its default, one to adopt a socket of Node's. */
 const CHOOSERS = ['network', 'interop']
 /** They may use this module of the drivers: sockets of Node's, and its TLS sockets, are streams like any other. */
 const STREAM_HANDLE = 'drivers/duplex'
-const STREAM_HANDLERS = ['tls-portable', 'tls-socket']
+const STREAM_HANDLERS = ['tls-portable']
 /** What drivers may import, besides each other. */
 const BELOW_DRIVERS = ['driver', 'address', 'errors', 'deadline', 'buffer']
 /** Nothing in here imports anything of ours but the files after it; they are what everything stands on. */
@@ -26,7 +26,7 @@ const FOUNDATIONS = {
   address: ['errors'],
 }
 /** Folders that stand on the public doors alone, and the doors. */
-const OUTSIDERS = ['cli', 'dialects', 'inspector']
+const OUTSIDERS = ['cli', 'dialects', 'inspector', 'shapes']
 const DOORS = ['index', 'testing/index']
 
 const LONGEST_FILE = 800

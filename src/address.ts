@@ -68,7 +68,7 @@ const TRANSPORTS: readonly string[] = [...IP_TRANSPORTS, ...UNIX_TRANSPORTS]
 const PARSED: WeakSet<object> = new WeakSet()
 
 /** `sun_path` has 108 bytes, the last of a path is a NUL, the first of an abstract name is one. */
-const LONGEST_PATH = 107
+export const LONGEST_PATH = 107
 const LONGEST_NAME = 253
 const LONGEST_LABEL = 63
 
@@ -154,25 +154,24 @@ function parsePort(digits: string, text: string): number {
 function parseHost(host: string, text: string): string | undefined {
   if (host === '' || host === '*') return undefined
   if (ipv4Bytes(host)) return host
-  const name = hasOnlyAscii(host) ? host.toLowerCase() : fromUnicode(host)
+  const name = asciiName(host)
   const flaw = name === undefined ? 'a name or an IP address' : flawOfName(name)
   if (flaw !== undefined) throw bad('BAD_HOST', `bad host ${show(host)}`, text, flaw)
   return name
 }
 
-function hasOnlyAscii(text: string): boolean {
-  return !/[^\x00-\x7f]/.test(text)
-}
-
-/** An internationalised name as A-labels. What other scripts' digits turn into is refused by {@link flawOfName}. */
-function fromUnicode(host: string): string | undefined {
+/**
+ * A host name in lower case and A-labels. What other scripts' digits turn into is refused by {@link flawOfName}. @internal
+ */
+export function asciiName(host: string): string | undefined {
+  if (!/[^\x00-\x7f]/.test(host)) return host.toLowerCase()
   // domainToASCII would decode a % and cut at some delimiters.
   if (/[\x00-\x7f]/.test(host.replace(/[A-Za-z0-9._-]/g, ''))) return undefined
   return domainToASCII(host) || undefined
 }
 
-/** What a host name should have been, or undefined if it is one. */
-function flawOfName(name: string): string | undefined {
+/** What a host name should have been, or undefined if it is one. @internal */
+export function flawOfName(name: string): string | undefined {
   const bare = name.endsWith('.') ? name.slice(0, -1) : name
   if (bare.length > LONGEST_NAME) return `a name of at most ${LONGEST_NAME} bytes`
   const labels = bare.split('.')

@@ -16,35 +16,13 @@
  *   Like Go, we notice and dial again.
  */
 
-import {
-  type Address,
-  formatAddress,
-  formatEndpoint,
-  type IpAddress,
-  type IpEndpoint,
-  addressOf,
-  isUnixEndpoint,
-  type ParsedEndpoint,
-  sameAddress,
-} from './address.js'
+import type { Address, IpAddress, IpEndpoint, ParsedEndpoint } from './address.js'
+import { formatAddress, formatEndpoint, addressOf, isUnixEndpoint, sameAddress } from './address.js'
 import { milliseconds } from './arguments.js'
 import { arm, momentOf, spanning } from './deadline.js'
 import type { Clock, DialSettings, Driver, StreamHandle } from './driver.js'
-import {
-  AddressError,
-  type Attempt,
-  Cancelled,
-  CODES,
-  type CodeOf,
-  DeadlineError,
-  Denied,
-  type ErrorFacts,
-  type Phase,
-  show,
-  SocketError,
-  systemFailure,
-  SystemFailure,
-} from './errors.js'
+import type { Attempt, CodeOf, ErrorFacts, Phase } from './errors.js'
+import { AddressError, Cancelled, CODES, DeadlineError, Denied, show, SocketError, systemFailure, SystemFailure } from './errors.js'
 import { enforce, type PolicyFunction } from './policy.js'
 import { type Resolver, resolveEndpoint } from './resolve.js'
 import { LIMITS, type Wait } from './stream.js'

@@ -1,7 +1,7 @@
 /** Certificates, keys, authorities and revocation lists: read, checked, and refused with a code of their own. */
 
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import * as tls from 'node:tls'
 import { invalidType, show, type TlsError } from './errors.js'
@@ -114,65 +114,62 @@ export type Authorities = 'bundled' | 'system' | PemSource | readonly PemSource[
 export function loadAuthorities(ca: Authorities | undefined): string[] | undefined {
   if (ca === undefined || ca === 'bundled') return undefined
   if (ca === 'system') return systemAuthorities()
-  const list = Array.isArray(ca) ? (ca as readonly PemSource[]) : [ca as PemSource]
-  return list.flatMap((source, i) => {
-    const name = Array.isArray(ca) ? `ca[${i}]` : 'ca'
-    return certificatesOf(readPem(source, name), name).map(String)
-  })
+  return fromEach(ca, 'ca', (pem, name) => certificatesOf(pem, name).map(String))
 }
 
-/** Where systems keep their authorities (the places OpenSSL, Go and curl look in). */
-const BUNDLES = [
+/** What `read` makes of one source or of each of several. */
+function fromEach(given: PemSource | readonly PemSource[], option: string, read: (pem: string, name: string) => string[]): string[] {
+  if (!Array.isArray(given)) return read(readPem(given as PemSource, option), option)
+  return given.flatMap((source: PemSource, i) => read(readPem(source, `${option}[${i}]`), `${option}[${i}]`))
+}
+
+/** Where systems keep their authorities, in files and in directories of files (the places OpenSSL, Go and curl look in). */
+const STORES = [
   '/etc/ssl/certs/ca-certificates.crt',
   '/etc/pki/tls/certs/ca-bundle.crt',
   '/etc/ssl/ca-bundle.pem',
   '/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem',
   '/etc/ssl/cert.pem',
   '/usr/local/share/certs/ca-root-nss.crt',
+  '/etc/ssl/certs',
+  '/etc/pki/tls/certs',
+  '/system/etc/security/cacerts',
 ]
-const DIRECTORIES = ['/etc/ssl/certs', '/etc/pki/tls/certs', '/system/etc/security/cacerts']
 
 /** The certificates of the system store; `SSL_CERT_FILE` and `SSL_CERT_DIR` come first, as with OpenSSL. */
 export function systemAuthorities(environment: NodeJS.ProcessEnv = process.env): string[] {
   const { SSL_CERT_FILE: file, SSL_CERT_DIR: directories } = environment
   if (file || directories) {
-    const found = [...(file ? bundle(file) : []), ...(directories ? directories.split(':').flatMap(directory) : [])]
+    const found = [file, ...(directories?.split(':') ?? [])].flatMap((path) => (path ? authoritiesIn(path) : []))
     if (found.length > 0) return found
     throw tlsError('MISSING_FILE', {}, `no certificate in SSL_CERT_FILE ${show(file)}, SSL_CERT_DIR ${show(directories)}`)
   }
-  for (const path of BUNDLES) {
-    const found = existsSync(path) ? bundle(path) : []
-    if (found.length > 0) return found
-  }
-  for (const path of DIRECTORIES) {
-    const found = existsSync(path) ? directory(path) : []
+  for (const path of STORES) {
+    const found = authoritiesIn(path)
     if (found.length > 0) return found
   }
   // Where the store is no file (macOS, Windows), newer Nodes can ask the system.
   const ask = (tls as { getCACertificates?: (type: 'system') => string[] }).getCACertificates
   const found = ask?.('system') ?? []
   if (found.length > 0) return found
-  throw tlsError('MISSING_FILE', {}, `no system store found, looked in ${BUNDLES.join(', ')}`)
+  throw tlsError('MISSING_FILE', {}, `no system store found, looked in ${STORES.join(', ')}`)
 }
 
-function bundle(path: string): string[] {
+/** The certificates in a file or in the files of a directory; none where there is no such thing. */
+function authoritiesIn(path: string): string[] {
+  const stat = statSync(path, { throwIfNoEntry: false })
+  if (stat === undefined) return []
   // Not parsed one by one: a store may hold a certificate that this OpenSSL does not know how to read.
-  return blocks(readPem(path, 'SSL_CERT_FILE'), /^(TRUSTED )?CERTIFICATE$/)
-}
-
-function directory(path: string): string[] {
-  if (!existsSync(path)) return []
-  const all = readdirSync(path).filter((name) => /\.(pem|crt|cer|0)$/.test(name))
-  return [...new Set(all.flatMap((name) => (existsSync(join(path, name)) ? bundle(join(path, name)) : [])))]
+  if (!stat.isDirectory()) return blocks(readPem(path, 'the system store'), /^(TRUSTED )?CERTIFICATE$/)
+  const names = readdirSync(path).filter((name) => /\.(pem|crt|cer|0)$/.test(name))
+  return [...new Set(names.flatMap((name) => authoritiesIn(join(path, name))))]
 }
 
 /** Revocation lists, PEM. */
 export function loadRevocations(crl: PemSource | readonly PemSource[] | undefined): string[] | undefined {
   if (crl === undefined) return undefined
-  const list = Array.isArray(crl) ? (crl as readonly PemSource[]) : [crl as PemSource]
-  return list.flatMap((source, i) => {
-    const name = Array.isArray(crl) ? `crl[${i}]` : 'crl'
-    const found = blocks(readPem(source, name), /^X509 CRL$/)
+  return fromEach(crl, 'crl', (pem, name) => {
+    const found = blocks(pem, /^X509 CRL$/)
     if (found.length === 0) throw badPem(name, 'there is no revocation list in it')
     for (const text of found) {
       try {

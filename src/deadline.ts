@@ -147,10 +147,14 @@ export class Deadline {
     return this.#at
   }
 
-  /** Acts at once on what waits. */
+  /**
+   * Acts at once on what waits. To move it on, as at each sign of life of a peer, costs next to nothing: what was armed for
+   * the earlier moment is armed again when that has come.
+   */
   set(at: number | Date): void {
-    this.#at = epoch(at, 'at')
-    for (const fn of [...this.#moved]) fn()
+    const before = this.#at
+    this.#at = typeof at === 'number' && at >= 0 ? at : epoch(at, 'at')
+    if (this.#at < before || this.#at === Number.POSITIVE_INFINITY) for (const fn of [...this.#moved]) fn()
   }
 
   /** No deadline from now on. */
@@ -158,7 +162,7 @@ export class Deadline {
     this.set(Number.POSITIVE_INFINITY)
   }
 
-  /** Calls `fn` at each move; for whoever waits under this deadline. @internal */
+  /** Calls `fn` at each move but those to a later moment, which who waits finds at the earlier one. @internal */
   onMove(fn: () => void): () => void {
     this.#moved.add(fn)
     return () => this.#moved.delete(fn)
@@ -234,10 +238,10 @@ export function arm(
   const first = moment()
   if (signal?.aborted) throw cancellation(signal, facts())
   if (first <= clock.now()) throw deadlineError(facts())
-  if (!signal && first === Number.POSITIVE_INFINITY && !(deadline instanceof Deadline)) return undefined
+  const movable = deadline instanceof Deadline ? deadline : undefined
+  if (!signal && first === Number.POSITIVE_INFINITY && movable === undefined) return undefined
 
   let cancelTimer: (() => void) | undefined
-  let stopMoves: (() => void) | undefined
   const onAbort = () => finish(cancellation(signal as AbortSignal, facts()))
   const disarm = () => {
     cancelTimer?.()
@@ -249,17 +253,18 @@ export function arm(
     fail(error)
   }
   const set = (at: number) => {
+    const asked = movable?.at
+    const onDue = () => (movable?.at === asked ? finish(deadlineError(facts())) : again())
+    cancelTimer = at === Number.POSITIVE_INFINITY ? undefined : clock.at(at, onDue)
+  }
+  const again = () => {
     cancelTimer?.()
-    cancelTimer = at === Number.POSITIVE_INFINITY ? undefined : clock.at(at, () => finish(deadlineError(facts())))
+    const at = moment()
+    if (at <= clock.now()) finish(deadlineError(facts()))
+    else set(at)
   }
+  const stopMoves = movable?.onMove(again)
   set(first)
-  if (deadline instanceof Deadline) {
-    stopMoves = deadline.onMove(() => {
-      const at = moment()
-      if (at <= clock.now()) finish(deadlineError(facts()))
-      else set(at)
-    })
-  }
   if (signal) {
     // Node 20 would take the eleventh operation under one signal for a leak, and say so.
     setMaxListeners(0, signal)

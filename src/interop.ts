@@ -27,6 +27,23 @@ export function handleOfStream(stream: Duplex): StreamHandle {
   return stream instanceof Socket ? handleOf(stream) : new DuplexHandle(stream)
 }
 
+/** What is read off a `net.Socket` or `tls.TLSSocket`. */
+const FACTS: { readonly [name: string]: (connection: Connection) => unknown } = {
+  remoteAddress: ({ remote }) => nodeAddress(remote).address,
+  remotePort: ({ remote }) => nodeAddress(remote).port,
+  remoteFamily: ({ remote }) => nodeAddress(remote).family,
+  localAddress: ({ local }) => nodeAddress(local).address,
+  localPort: ({ local }) => nodeAddress(local).port,
+  localFamily: ({ local }) => nodeAddress(local).family,
+  bytesRead: ({ stats }) => stats.bytesRead,
+  bytesWritten: ({ stats }) => stats.bytesWritten,
+  connecting: () => false,
+  pending: () => false,
+  encrypted: ({ security }) => (security === null ? undefined : true),
+  authorized: ({ security }) => security?.verified,
+  alpnProtocol: ({ security }) => (security === null ? undefined : (security.alpn ?? false)),
+}
+
 /** A stream that Node's own modules (`http`, database drivers) take for a `net.Socket`. */
 class ConnectionDuplex extends Duplex {
   readonly #connection: Connection
@@ -50,57 +67,14 @@ class ConnectionDuplex extends Duplex {
     })
   }
 
-  get remoteAddress(): string | undefined {
-    return nodeAddress(this.#connection.remote).address
-  }
-
-  get remotePort(): number | undefined {
-    return nodeAddress(this.#connection.remote).port
-  }
-
-  get remoteFamily(): string | undefined {
-    return nodeAddress(this.#connection.remote).family
-  }
-
-  get localAddress(): string | undefined {
-    return nodeAddress(this.#connection.local).address
-  }
-
-  get localPort(): number | undefined {
-    return nodeAddress(this.#connection.local).port
-  }
-
-  get localFamily(): string | undefined {
-    return nodeAddress(this.#connection.local).family
-  }
-
-  get bytesRead(): number {
-    return this.#connection.stats.bytesRead
-  }
-
-  get bytesWritten(): number {
-    return this.#connection.stats.bytesWritten
-  }
-
-  get connecting(): boolean {
-    return false
-  }
-
-  get pending(): boolean {
-    return false
-  }
-
-  get encrypted(): boolean | undefined {
-    return this.#connection.security === null ? undefined : true
-  }
-
-  get authorized(): boolean | undefined {
-    return this.#connection.security?.verified
-  }
-
-  get alpnProtocol(): string | false | undefined {
-    const { security } = this.#connection
-    return security === null ? undefined : (security.alpn ?? false)
+  static {
+    for (const [name, of] of Object.entries(FACTS)) {
+      Object.defineProperty(this.prototype, name, {
+        get(this: ConnectionDuplex) {
+          return of(this.#connection)
+        },
+      })
+    }
   }
 
   address(): Partial<AddressInfo> {

@@ -8,18 +8,8 @@
  */
 
 import { resolve as resolvePath } from 'node:path'
-import {
-  type Address,
-  addressOf,
-  formatAddress,
-  formatEndpoint,
-  isIp,
-  isUnixEndpoint,
-  type ParsedEndpoint,
-  parseEndpoint,
-  type UnixEndpoint,
-  unmapped,
-} from './address.js'
+import type { Address, ParsedEndpoint, UnixEndpoint } from './address.js'
+import { addressOf, formatAddress, formatEndpoint, isIp, isUnixEndpoint, parseEndpoint, unmapped } from './address.js'
 import { oneOf } from './arguments.js'
 import { AddressError, Denied, type ErrorFacts, invalidType, outOfRange, refuseUnknown, show, SocketError } from './errors.js'
 import { Cidr, type Classification, classify } from './ranges.js'
@@ -111,9 +101,9 @@ export function policyFrom(rules: PolicyRules): PolicyFunction {
   return (request) => {
     if (!directions.has(request.direction)) return true
     const { endpoint } = request
-    if (isUnixEndpoint(endpoint) ? ports !== undefined && allow === undefined : ports?.some((holds) => holds(endpoint.port)) === false) {
-      return isUnixEndpoint(endpoint) ? 'a UNIX socket has none of the allowed ports' : `port ${endpoint.port} is not allowed`
-    }
+    if (!isUnixEndpoint(endpoint)) {
+      if (ports?.some((holds) => holds(endpoint.port)) === false) return `port ${endpoint.port} is not allowed`
+    } else if (ports !== undefined && allow === undefined) return 'a UNIX socket has none of the allowed ports'
     const subject = subjectOf(request)
     const denied = deny.find((pattern) => pattern.matches(subject, true))
     if (denied) return `${denied.text} is denied`
@@ -162,12 +152,8 @@ export function enforce(policy: PolicyFunction | undefined, request: PolicyReque
   }
   if (cause === undefined && verdict === true) return
   const what = request.address === undefined ? '' : ` at ${formatAddress(request.address)}`
-  const why =
-    cause === undefined
-      ? typeof verdict === 'string'
-        ? verdict
-        : ''
-      : `it failed: ${cause instanceof Error ? cause.message : show(cause)}`
+  let why = typeof verdict === 'string' ? verdict : ''
+  if (cause !== undefined) why = `it failed: ${cause instanceof Error ? cause.message : show(cause)}`
   throw new Denied(
     'POLICY',
     `the policy refused to ${VERBS[request.direction]} ${formatEndpoint(request.endpoint)}${what}${why && `: ${why}`}`,
@@ -182,7 +168,7 @@ export function enforce(policy: PolicyFunction | undefined, request: PolicyReque
 }
 
 const VERBS: { readonly [D in Direction]: string } = { connect: 'connect to', accept: 'accept at', listen: 'listen at' }
-const DIRECTIONS: readonly Direction[] = ['connect', 'accept', 'listen']
+const DIRECTIONS = Object.keys(VERBS) as Direction[]
 
 function directionsOf(directions: readonly Direction[] = ['connect']): ReadonlySet<Direction> {
   return new Set(directions.map((direction) => oneOf('directions', direction, DIRECTIONS)))

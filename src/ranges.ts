@@ -66,33 +66,38 @@ function bytesOf(address: string | Address): Uint8Array | undefined {
   return ipBytes(text.replace(/%.*$/s, ''))
 }
 
+/**
+ * The special-purpose registries of IANA (RFC 6890 and its updates). Some corners of 192.0.0.0/24 and 2001::/23 are globally
+ * reachable anycast services; nobody dials them by accident.
+ */
+const REGISTRY = [
+  ['unspecified', '0.0.0.0/32 ::/128'],
+  ['this-network', '0.0.0.0/8'],
+  ['private', '10.0.0.0/8 172.16.0.0/12 192.168.0.0/16'],
+  ['cgnat', '100.64.0.0/10'],
+  ['loopback', '127.0.0.0/8 ::1/128'],
+  ['link-local', '169.254.0.0/16 fe80::/10'],
+  ['documentation', '192.0.2.0/24 198.51.100.0/24 203.0.113.0/24 2001:db8::/32 3fff::/20'],
+  ['6to4-relay', '192.88.99.0/24'],
+  ['benchmarking', '198.18.0.0/15 2001:2::/48'],
+  ['multicast', '224.0.0.0/4 ff00::/8'],
+  ['broadcast', '255.255.255.255/32'],
+  ['reserved', '192.0.0.0/24 240.0.0.0/4 100:0:0:1::/64 2001::/23'],
+  ['v4-mapped', '::ffff:0.0.0.0/96'],
+  ['v4-translated', '::ffff:0:0:0/96'],
+  ['v4-compatible', '::/96'],
+  ['nat64', '64:ff9b::/96 64:ff9b:1::/48'],
+  ['discard', '100::/64'],
+  ['teredo', '2001::/32'],
+  ['orchid', '2001:10::/28 2001:20::/28'],
+  ['6to4', '2002::/16'],
+  ['srv6', '5f00::/16'],
+  ['unique-local', 'fc00::/7'],
+  ['site-local', 'fec0::/10'],
+] as const
+
 /** What an address is for. `global` is the rest: what a public host may have. */
-export type AddressRange =
-  | 'global'
-  | 'unspecified'
-  | 'this-network'
-  | 'loopback'
-  | 'private'
-  | 'cgnat'
-  | 'link-local'
-  | 'unique-local'
-  | 'site-local'
-  | 'multicast'
-  | 'broadcast'
-  | 'documentation'
-  | 'benchmarking'
-  | 'reserved'
-  | 'discard'
-  | 'v4-mapped'
-  | 'v4-compatible'
-  | 'v4-translated'
-  | 'nat64'
-  | '6to4'
-  | '6to4-relay'
-  | 'teredo'
-  | 'isatap'
-  | 'orchid'
-  | 'srv6'
+export type AddressRange = 'global' | 'isatap' | (typeof REGISTRY)[number][0]
 
 export interface Classification {
   readonly range: AddressRange
@@ -102,59 +107,22 @@ export interface Classification {
   readonly embedded?: { readonly address: string } & Classification
 }
 
-/**
- * The special-purpose registries of IANA (RFC 6890 and its updates), longest prefix first where blocks nest. Some
- * corners of 192.0.0.0/24 and 2001::/23 are globally reachable anycast services; nobody dials them by accident.
- */
-const BLOCKS: readonly { readonly cidr: Cidr; readonly range: AddressRange; readonly embeds?: (bytes: Uint8Array) => Uint8Array }[] = (
-  [
-    ['0.0.0.0/32', 'unspecified'],
-    ['0.0.0.0/8', 'this-network'],
-    ['10.0.0.0/8', 'private'],
-    ['100.64.0.0/10', 'cgnat'],
-    ['127.0.0.0/8', 'loopback'],
-    ['169.254.0.0/16', 'link-local'],
-    ['172.16.0.0/12', 'private'],
-    ['192.0.0.0/24', 'reserved'],
-    ['192.0.2.0/24', 'documentation'],
-    ['192.88.99.0/24', '6to4-relay'],
-    ['192.168.0.0/16', 'private'],
-    ['198.18.0.0/15', 'benchmarking'],
-    ['198.51.100.0/24', 'documentation'],
-    ['203.0.113.0/24', 'documentation'],
-    ['224.0.0.0/4', 'multicast'],
-    ['255.255.255.255/32', 'broadcast'],
-    ['240.0.0.0/4', 'reserved'],
-    ['::/128', 'unspecified'],
-    ['::1/128', 'loopback'],
-    ['::ffff:0.0.0.0/96', 'v4-mapped', at(12)],
-    ['::ffff:0:0:0/96', 'v4-translated', at(12)],
-    ['::/96', 'v4-compatible', at(12)],
-    ['64:ff9b::/96', 'nat64', at(12)],
-    ['64:ff9b:1::/48', 'nat64', localNat64],
-    ['100::/64', 'discard'],
-    ['100:0:0:1::/64', 'reserved'],
-    ['2001::/32', 'teredo', (bytes) => bytes.slice(12).map((byte) => ~byte)],
-    ['2001:2::/48', 'benchmarking'],
-    ['2001:10::/28', 'orchid'],
-    ['2001:20::/28', 'orchid'],
-    ['2001::/23', 'reserved'],
-    ['2001:db8::/32', 'documentation'],
-    ['2002::/16', '6to4', at(2)],
-    ['3fff::/20', 'documentation'],
-    ['5f00::/16', 'srv6'],
-    ['fc00::/7', 'unique-local'],
-    ['fe80::/10', 'link-local'],
-    ['fec0::/10', 'site-local'],
-    ['ff00::/8', 'multicast'],
-  ] as const satisfies readonly (readonly [string, AddressRange, ((bytes: Uint8Array) => Uint8Array)?])[]
-).map(([block, range, embeds]) => ({ cidr: Cidr.parse(block), range, ...(embeds && { embeds }) }))
+/** Blocks nest; the longest prefix is the one that counts. */
+const BLOCKS: readonly { readonly cidr: Cidr; readonly range: AddressRange }[] = REGISTRY.flatMap(([range, blocks]) =>
+  blocks.split(' ').map((block) => ({ cidr: Cidr.parse(block), range })),
+).sort((a, b) => b.cidr.prefix - a.cidr.prefix)
+
+/** The IPv4 address in the IPv6 addresses of some ranges. */
+const EMBEDDED: { readonly [R in AddressRange]?: (bytes: Uint8Array) => Uint8Array } = {
+  'v4-mapped': (bytes) => bytes.slice(12),
+  'v4-translated': (bytes) => bytes.slice(12),
+  'v4-compatible': (bytes) => bytes.slice(12),
+  nat64: (bytes) => (wordAt(bytes, 2) === 1 ? localNat64(bytes) : bytes.slice(12)),
+  teredo: (bytes) => bytes.slice(12).map((byte) => ~byte),
+  '6to4': (bytes) => bytes.slice(2, 6),
+}
 
 const GLOBAL_V6 = Cidr.parse('2000::/3')
-
-function at(offset: number): (bytes: Uint8Array) => Uint8Array {
-  return (bytes) => bytes.slice(offset, offset + 4)
-}
 
 /** RFC 6052 with a 48-bit prefix skips bits 64 to 71; a /96 below the local-use prefix does not. The one with zeros behind it is meant. */
 function localNat64(bytes: Uint8Array): Uint8Array {
@@ -188,7 +156,7 @@ function classifyBytes(bytes: Uint8Array): Classification {
   const family = bytes.length === 4 ? 'ipv4' : 'ipv6'
   const block = BLOCKS.find(({ cidr }) => cidr.family === family && cidr.contains(text))
   if (block) {
-    const embedded = block.embeds?.(bytes)
+    const embedded = EMBEDDED[block.range]?.(bytes)
     return {
       range: block.range,
       block: block.cidr.toString(),

@@ -5,7 +5,7 @@
 
 import { EventEmitter } from 'node:events'
 import { TLSSocket } from 'node:tls'
-import { Broken, CODES } from './errors.js'
+import { Broken, CODES, errorCode } from './errors.js'
 
 /** A write in progress, as Node's handles know it; called back with a status unless it has no `oncomplete`. */
 export interface WriteRequest {
@@ -124,9 +124,8 @@ export function truncated(): Broken {
 
 /** Whether writing failed because the peer's end of the connection is closed. */
 export function isGone(error: unknown): boolean {
-  const code = typeof error === 'object' && error !== null ? (error as { code?: unknown }).code : undefined
   // The last one is Bun's.
-  return code === 'EPIPE' || code === 'ECONNRESET' || code === 'ERR_SOCKET_CLOSED'
+  return ['EPIPE', 'ECONNRESET', 'ERR_SOCKET_CLOSED'].includes(errorCode(error))
 }
 
 /** At most `PIECE` bytes of the pieces in one, so that small ones share a record. */

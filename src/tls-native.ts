@@ -4,13 +4,15 @@
  */
 
 import type { EventEmitter } from 'node:events'
-import type { Socket } from 'node:net'
+import { readSync } from 'node:fs'
+import { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { getSystemErrorName } from 'node:util'
 import type { Address } from './address.js'
-import type { StreamEvents, StreamHandle } from './driver.js'
+import { ReceiveBuffer } from './buffer.js'
+import type { OptionHandle, StreamEvents, StreamHandle } from './driver.js'
+import { systemCode } from './errors.js'
 import { copyPlain, type Engine, engineOf, gather, isGone, newRequest, PIECE, PLAIN_SLAB } from './tls-engine.js'
-import { lastWord } from './tls-socket.js'
 import { engineFailure } from './verdict.js'
 
 /** Decrypted bytes held for a slow reader before the socket is told to stop: more come only of what is in flight. */
@@ -19,6 +21,7 @@ const HELD = 64 * 1024
 export class NativeTls implements StreamHandle {
   readonly local: Address | undefined
   readonly remote: Address | undefined
+  readonly options: OptionHandle | undefined
   readonly #raw: Socket
   #socket!: TLSSocket
   #engine!: Engine
@@ -26,8 +29,7 @@ export class NativeTls implements StreamHandle {
   #handshake: (() => void) | undefined
   #open = false
   #given = 0
-  #plain: Uint8Array[] = []
-  #held = 0
+  readonly #plain: ReceiveBuffer = new ReceiveBuffer()
   #stopped = false
   #ended = false
   #failure: unknown
@@ -37,14 +39,15 @@ export class NativeTls implements StreamHandle {
   #destroyed = false
   #shutdownDone: ((error?: unknown) => void) | undefined
 
-  /** @param raw from `releasedSocket(below)` */
+  /** @param raw from {@link releasedSocket} */
   constructor(raw: Socket, below: StreamHandle) {
     this.#raw = raw
     this.local = below.local
     this.remote = below.remote
+    this.options = below.options
   }
 
-  begin(make: (transport: EventEmitter) => TLSSocket, _first: Uint8Array | undefined, progress: () => void): TLSSocket {
+  begin(make: (transport: EventEmitter) => TLSSocket, _first: Uint8Array | undefined, progress: () => void): void {
     this.#handshake = progress
     const socket = make(this.#raw)
     this.#socket = socket
@@ -52,7 +55,6 @@ export class NativeTls implements StreamHandle {
     socket.on('_tlsError' as 'error', (error) => this.#fail(error))
     socket.on('end', () => this.#onEnd())
     socket.on('close', () => this.#onClose())
-    return socket
   }
 
   established(): void {
@@ -92,9 +94,8 @@ export class NativeTls implements StreamHandle {
     this.#given = given
     if (count === 0) return false
     this.#plain.push(copyPlain(0, count))
-    this.#held += count
     this.#events?.readable()
-    if (this.#held >= HELD && !this.#stopped) {
+    if (this.#plain.length >= HELD && !this.#stopped) {
       this.#stopped = true
       this.#engine.readStop()
     }
@@ -102,27 +103,11 @@ export class NativeTls implements StreamHandle {
   }
 
   read(limit: number): Uint8Array | null | undefined {
-    const held = this.#plain[0]
-    if (held === undefined) return this.#nothing()
-    if (held.length <= limit) {
-      this.#plain.shift()
-      this.#held -= held.length
-      return held
-    }
-    this.#plain[0] = held.subarray(limit)
-    this.#held -= limit
-    return held.slice(0, limit)
+    return this.#plain.length > 0 ? this.#plain.shift(limit) : this.#nothing()
   }
 
   readInto(into: Uint8Array): number | null | undefined {
-    const held = this.#plain[0]
-    if (held === undefined) return this.#nothing()
-    const count = Math.min(held.length, into.length)
-    into.set(count === held.length ? held : held.subarray(0, count))
-    if (count === held.length) this.#plain.shift()
-    else this.#plain[0] = held.subarray(count)
-    this.#held -= count
-    return count
+    return this.#plain.length > 0 ? this.#plain.copyInto(into) : this.#nothing()
   }
 
   #nothing(): null | undefined {
@@ -181,7 +166,7 @@ export class NativeTls implements StreamHandle {
   }
 
   #onEnd(): void {
-    const error = this.#open ? lastWord(this.#raw).error : undefined
+    const error = this.#open ? endError(this.#raw) : undefined
     if (error !== undefined) return this.#fail(error)
     this.#ended = true
     this.#changed()
@@ -209,8 +194,7 @@ export class NativeTls implements StreamHandle {
   destroy(reset: boolean): void {
     if (this.#destroyed) return
     this.#destroyed = true
-    this.#plain = []
-    this.#held = 0
+    this.#plain.drop(this.#plain.length)
     if (reset) resetOnClose(this.#raw)
     // There is none if it could not be made.
     ;(this.#socket as TLSSocket | undefined)?.destroy()
@@ -218,7 +202,7 @@ export class NativeTls implements StreamHandle {
 
   mayLose(): boolean {
     if (this.#writing > 0) return true
-    return !this.#ended && this.#failure === undefined && (this.#held > 0 || this.#wrote)
+    return !this.#ended && this.#failure === undefined && (this.#plain.length > 0 || this.#wrote)
   }
 
   ref(): void {
@@ -227,6 +211,25 @@ export class NativeTls implements StreamHandle {
 
   unref(): void {
     this.#socket.unref()
+  }
+}
+
+/** The socket of `below` if Node's TLS can have it: nothing was taken from it, and nothing is under way. */
+export function releasedSocket(below: StreamHandle): Socket | undefined {
+  const socket = below.release?.()
+  if (!(socket instanceof Socket) || socket.readableLength > 0 || socket.writableLength > 0 || socket.destroyed) return undefined
+  return socket
+}
+
+/** What the system says at an `end`, which may be a reset (see `lastWord` of `drivers/node.ts`). */
+function endError(socket: Socket): unknown {
+  const { fd = -1 } = (socket as unknown as { _handle?: { fd?: number } | null })._handle ?? {}
+  if (fd < 0 || process.platform === 'win32') return undefined
+  try {
+    while (readSync(fd, PLAIN_SLAB) > 0);
+    return undefined
+  } catch (error) {
+    return systemCode(error) === 'EAGAIN' ? undefined : error
   }
 }
 

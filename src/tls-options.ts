@@ -3,16 +3,9 @@
 import { constants, randomBytes } from 'node:crypto'
 import { isIP } from 'node:net'
 import * as tls from 'node:tls'
-import {
-  type Authorities,
-  checkCiphers,
-  type Identity,
-  type IdentityOptions,
-  loadAuthorities,
-  loadIdentity,
-  loadRevocations,
-  type PemSource,
-} from './credentials.js'
+import { milliseconds, oneOf, wholeNumber } from './arguments.js'
+import type { Authorities, Identity, IdentityOptions, PemSource } from './credentials.js'
+import { checkCiphers, loadAuthorities, loadIdentity, loadRevocations } from './credentials.js'
 import { invalidType, OptionError, outOfRange, refuseUnknown } from './errors.js'
 import { referenceName } from './identity.js'
 import { policyKey, SessionCache, sharedSessions } from './sessions.js'
@@ -75,29 +68,15 @@ export type SniFunction = (name: string) => IdentityOptions | undefined | Promis
 /** What `connect`, `listen`, `serve` and `startTls` take as `tls`. */
 export type TlsOptions = ClientTlsOptions & Omit<ServerTlsOptions, 'sessions'>
 
-const SHARED = [
-  'cert',
-  'key',
-  'passphrase',
-  'ca',
-  'crl',
-  'alpn',
-  'alpnRequired',
-  'pins',
-  'minVersion',
-  'maxVersion',
-  'ciphers',
-  'depth',
-  'handshakeTimeout',
-  'keylog',
-  'allowTruncation',
-  'sessions',
-]
-/** Option names, for callers that take TLS options among their own. */
-export const CLIENT_TLS_OPTIONS: readonly string[] = [...SHARED, 'verify', 'serverName']
-export const SERVER_TLS_OPTIONS: readonly string[] = [...SHARED, 'clientCert', 'sni']
+const SHARED =
+  'cert key passphrase ca crl alpn alpnRequired pins minVersion maxVersion ciphers depth handshakeTimeout keylog allowTruncation sessions'.split(
+    ' ',
+  )
+const CLIENT_TLS_OPTIONS = [...SHARED, 'verify', 'serverName']
+const SERVER_TLS_OPTIONS = [...SHARED, 'clientCert', 'sni']
 
-const VERSIONS: readonly string[] = ['TLSv1', 'TLSv1.1', 'TLSv1.2', 'TLSv1.3']
+const VERSIONS: readonly TlsVersion[] = ['TLSv1', 'TLSv1.1', 'TLSv1.2', 'TLSv1.3']
+const CLIENT_CERT = ['none', 'request', 'require'] as const
 
 /** The checked settings both roles need at each handshake. */
 export interface Prepared {
@@ -124,19 +103,15 @@ function check(o: TlsSettings): Prepared {
     const bad = pins.find((pin) => typeof pin !== 'string' || !/^[A-Za-z0-9+/]{43}=$/.test(pin))
     if (bad !== undefined || pins.length === 0) throw outOfRange('pins', 'at least one base64 SHA-256 digest', bad ?? pins)
   }
-  if (depth !== undefined && (!Number.isInteger(depth) || depth < 0)) throw outOfRange('depth', 'a whole number, not negative', depth)
+  if (depth !== undefined) wholeNumber('depth', depth, 0)
   if (keylog !== undefined && typeof keylog !== 'function') throw invalidType('keylog', 'a function', keylog)
   if (keylog !== undefined && 'Deno' in globalThis) needsNode('keylog')
-  const handshakeTimeout = o.handshakeTimeout ?? LIMITS.handshake
-  if (typeof handshakeTimeout !== 'number') throw invalidType('handshakeTimeout', 'a number of milliseconds', handshakeTimeout)
-  if (Number.isNaN(handshakeTimeout) || handshakeTimeout < 0)
-    throw outOfRange('handshakeTimeout', 'milliseconds, not negative', handshakeTimeout)
   return {
     alpn: alpn && [...alpn],
     alpnRequired: o.alpnRequired ?? false,
     pins: pins && new Set(pins),
     depth,
-    handshakeTimeout,
+    handshakeTimeout: milliseconds('handshakeTimeout', o.handshakeTimeout ?? LIMITS.handshake),
     keylog,
     allowTruncation: o.allowTruncation ?? false,
   }
@@ -156,11 +131,8 @@ interface ContextSettings {
 }
 
 function contextSettings(o: TlsSettings): ContextSettings {
-  const minVersion = o.minVersion ?? 'TLSv1.2'
-  const maxVersion = o.maxVersion ?? 'TLSv1.3'
-  for (const [name, version] of Object.entries({ minVersion, maxVersion })) {
-    if (!VERSIONS.includes(version)) throw outOfRange(name, `one of ${VERSIONS.join(', ')}`, version)
-  }
+  const minVersion = oneOf('minVersion', o.minVersion ?? 'TLSv1.2', VERSIONS)
+  const maxVersion = oneOf('maxVersion', o.maxVersion ?? 'TLSv1.3', VERSIONS)
   if (VERSIONS.indexOf(minVersion) > VERSIONS.indexOf(maxVersion))
     throw outOfRange('minVersion', `at most maxVersion ${maxVersion}`, minVersion)
   if (o.ciphers !== undefined) {
@@ -238,7 +210,7 @@ export function prepareClient(o: ClientTlsOptions, target: ClientTarget = {}): C
   const given = o.serverName ?? target.host
   const serverName = given === undefined || given === '' ? undefined : referenceName(given)
   if (o.serverName !== undefined && serverName === undefined) throw outOfRange('serverName', 'a host name or an IP address', o.serverName)
-  if (verify && serverName === undefined) throw tlsError('NEEDS_SERVER_NAME', {}, given === undefined ? undefined : given)
+  if (verify && serverName === undefined) throw tlsError('NEEDS_SERVER_NAME', {}, given)
   const settings = contextSettings(o)
   const identity = loadIdentity(o, '')
   const { sessions = true } = o
@@ -273,7 +245,6 @@ export interface ServerSettings extends Prepared {
   readonly context: tls.SecureContext
   /** The context for a canonical server name; undefined: the default one. Errors and rejections end that handshake. */
   readonly choose: ((name: string) => tls.SecureContext | undefined | Promise<tls.SecureContext | undefined>) | undefined
-  readonly sni: readonly string[] | 'function'
 }
 
 /** Settings of a server, loaded: for any number of handshakes. `reload` changes them for those that start afterwards. */
@@ -305,8 +276,8 @@ export class ServerTls {
     refuseUnknown(o, SERVER_TLS_OPTIONS, 'tls')
     const prepared = check(o)
     bool(o.sessions, 'sessions')
-    const { clientCert = 'none', sni } = o
-    if (!['none', 'request', 'require'].includes(clientCert)) throw outOfRange('clientCert', "'none', 'request' or 'require'", clientCert)
+    const { sni } = o
+    const clientCert = oneOf('clientCert', o.clientCert ?? 'none', CLIENT_CERT)
     const settings = contextSettings(o)
     const identity = loadIdentity(o, '')
     if (identity === undefined && sni === undefined) throw tlsError('NEEDS_CERTIFICATE')
@@ -324,7 +295,7 @@ export class ServerTls {
     const context = contextOf(identity)
     const choose = chooser(sni, contextOf)
     this.#tickets = tickets
-    return { ...prepared, clientCert, context, choose, sni: typeof sni === 'function' ? 'function' : Object.keys(sni ?? {}) }
+    return { ...prepared, clientCert, context, choose }
   }
 }
 

@@ -7,7 +7,7 @@ import type { EventEmitter } from 'node:events'
 import { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
 import type { Address } from './address.js'
-import type { StreamEvents, StreamHandle } from './driver.js'
+import type { OptionHandle, StreamEvents, StreamHandle } from './driver.js'
 import { DuplexHandle } from './drivers/duplex.js'
 import { isGone, truncated } from './tls-engine.js'
 import { engineFailure } from './verdict.js'
@@ -34,76 +34,111 @@ function recordLength(bytes: Uint8Array): number {
   return bytes.length < HEADER ? HEADER : HEADER + high * 256 + low
 }
 
-/** What a {@link Below} tells. */
-interface BelowEvents {
-  /** Whether the handshake is under way. */
-  shaking(): boolean
-  /** Whether bytes are welcome: not every runtime's TLS stops reading while nobody reads from it. */
-  wanted(): boolean
-  /** The bytes below have ended or failed; no more come. */
-  over(): void
-  /** All that was written has been taken below. */
-  taken(): void
-  /** What was written cannot be taken below, nor what follows. */
-  failed(): void
-  /** Writing may go on, or never will. */
-  writable(): void
-}
-
-/** The bytes below as a stream without an end, and without errors: TLS would drop what it has not given out yet. */
-class Below extends Duplex {
+export class PortableTls implements StreamHandle {
+  readonly local: Address | undefined
+  readonly remote: Address | undefined
   readonly #below: StreamHandle
-  readonly #told: BelowEvents
-  #pieces: Uint8Array[] = []
-  #taken: ((error?: Error | null) => void) | undefined
+  readonly #allowTruncation: boolean
+  /** The bytes below as a stream without an end, and without errors: TLS would drop what it has not given out yet. */
+  readonly #carrier: Duplex
+  #socket!: TLSSocket
+  #upper: DuplexHandle | undefined
+  #events: StreamEvents | undefined
+  #handshake: (() => void) | undefined
+  #failure: unknown
+  /** The carrier wants more. */
   #hungry = false
   /** Taken from below and not passed on. */
   #ahead: Uint8Array | undefined
-  ended = false
-  failure: unknown
-  writeFailure: unknown
+  /** The bytes below have ended or failed; no more come. */
+  #over = false
+  #readError: unknown
+  /** Encrypted and not yet taken below, and what tells the carrier that it is. */
+  #pieces: Uint8Array[] = []
+  #taken: (() => void) | undefined
+  #writeError: unknown
+  #asking = false
+  /** Something was written that may not have been taken below, or never will be. */
+  #carrying = false
+  #lost = false
+  #looking = false
+  #noMore = false
+  #destroyed = false
+  #shut = false
 
-  constructor(below: StreamHandle, first: Uint8Array | undefined, told: BelowEvents) {
-    super({ allowHalfOpen: true, autoDestroy: false })
+  constructor(below: StreamHandle, allowTruncation: boolean) {
     this.#below = below
-    this.#told = told
-    if (first !== undefined && first.length > 0) this.#ahead = first
-    below.attach({
-      readable: () => this.fill(),
+    this.#allowTruncation = allowTruncation
+    this.local = below.local
+    this.remote = below.remote
+    const carrier = new Duplex({
+      allowHalfOpen: true,
+      autoDestroy: false,
+      read: () => {
+        this.#hungry = true
+        this.#fill()
+      },
+      write: (chunk: Uint8Array, _encoding, done) => this.#carry([chunk], done),
+      writev: (chunks, done) =>
+        this.#carry(
+          chunks.map(({ chunk }) => chunk as Uint8Array),
+          done,
+        ),
+      final: (done) =>
+        below.shutdown((error) => {
+          this.#writeError ??= error
+          done()
+        }),
+    })
+    // TLS that is done with a stream destroys it, but the end below may still have to be sent.
+    carrier.destroy = () => carrier
+    this.#carrier = carrier
+  }
+
+  begin(make: (transport: EventEmitter) => TLSSocket, first: Uint8Array | undefined, progress: () => void): void {
+    this.#handshake = progress
+    this.#ahead = first?.length ? first : undefined
+    this.#below.attach({
+      readable: () => this.#fill(),
       writable: () => {
         this.#drain()
-        told.writable()
+        this.#events?.writable()
       },
+    })
+    this.#socket = make(this.#carrier)
+    const failed = (error: Error) => {
+      this.#failure ??= error
+      if (this.#handshake !== undefined) this.#handshake()
+      else this.#tellReadable()
+    }
+    // On a server, Node tells errors after the handshake by the second event only, and does not destroy the socket.
+    this.#socket.on('error', failed).on('_tlsError' as 'error', failed)
+    this.#socket.on('close', () => {
+      this.#failure ??= new Error('the TLS layer was closed')
+      this.#handshake?.()
     })
   }
 
-  override _read(): void {
-    this.#hungry = true
-    this.fill()
-  }
-
-  fill(): void {
-    while (this.#hungry && this.#told.wanted() && !this.ended && this.failure === undefined) {
+  #fill(): void {
+    // Not every runtime's TLS stops reading while nobody reads from it.
+    while (this.#hungry && !this.#over && (this.#upper === undefined || !this.#socket.isPaused())) {
       let chunk: Uint8Array | null | undefined
       try {
         chunk = this.#take()
       } catch (error) {
-        this.failure = error
-        return this.#told.over()
+        this.#readError = error
+        return this.#onOver()
       }
       if (chunk === undefined) return
-      if (chunk === null) {
-        this.ended = true
-        return this.#told.over()
-      }
-      this.#hungry = this.push(chunk)
+      if (chunk === null) return this.#onOver()
+      this.#hungry = this.#carrier.push(chunk)
     }
   }
 
   /** Deno drops a close_notify that comes in one piece with the end of the handshake; there, records come one by one until then. */
   #take(): Uint8Array | null | undefined {
     const ahead = this.#ahead
-    const careful = DENO && this.#told.shaking()
+    const careful = DENO && this.#upper === undefined
     if (ahead !== undefined && (!careful || ahead.length >= recordLength(ahead))) return this.#cut(ahead, careful)
     const more = this.#below.read(64 * 1024)
     if (ahead === undefined) return more && careful ? this.#cut(more, careful) : more
@@ -121,14 +156,8 @@ class Below extends Duplex {
     return bytes.subarray(0, length)
   }
 
-  override _write(chunk: Uint8Array, _encoding: string, done: (error?: Error | null) => void): void {
-    this.#pieces = [chunk]
-    this.#taken = done
-    this.#drain()
-  }
-
-  override _writev(chunks: { chunk: Uint8Array }[], done: (error?: Error | null) => void): void {
-    this.#pieces = chunks.map(({ chunk }) => chunk)
+  #carry(pieces: Uint8Array[], done: () => void): void {
+    this.#pieces = pieces
     this.#taken = done
     this.#drain()
   }
@@ -137,7 +166,7 @@ class Below extends Duplex {
     const done = this.#taken
     if (done === undefined) return
     try {
-      if (this.writeFailure !== undefined) throw this.writeFailure
+      if (this.#writeError !== undefined) throw this.#writeError
       while (this.#pieces.length > 0) {
         const piece = this.#pieces[0] as Uint8Array
         const count = this.#below.write(piece)
@@ -145,80 +174,14 @@ class Below extends Duplex {
         if (count === piece.length) this.#pieces.shift()
         else this.#pieces[0] = piece.subarray(count)
       }
-      this.#told.taken()
+      this.#carrying = false
     } catch (error) {
-      this.writeFailure = error
-      this.#told.failed()
+      this.#writeError = error
+      this.#lost ||= this.#carrying || (this.#upper?.unsent ?? 0) > 0
     }
     this.#pieces = []
     this.#taken = undefined
     done()
-  }
-
-  override _final(done: (error?: Error | null) => void): void {
-    this.#below.shutdown((error) => {
-      this.writeFailure ??= error
-      done()
-    })
-  }
-
-  /** TLS that is done with a stream destroys it, but the end below may still have to be sent. */
-  override destroy(): this {
-    return this
-  }
-}
-
-export class PortableTls implements StreamHandle {
-  readonly local: Address | undefined
-  readonly remote: Address | undefined
-  readonly #below: StreamHandle
-  readonly #allowTruncation: boolean
-  #transport!: Below
-  #socket!: TLSSocket
-  #upper: DuplexHandle | undefined
-  #events: StreamEvents | undefined
-  #handshake: (() => void) | undefined
-  #failure: unknown
-  #over = false
-  #asking = false
-  /** Something was written that may not have been taken below, or never will be. */
-  #carrying = false
-  #lost = false
-  #looking = false
-  #noMore = false
-  #destroyed = false
-  #shut = false
-
-  constructor(below: StreamHandle, allowTruncation: boolean) {
-    this.#below = below
-    this.#allowTruncation = allowTruncation
-    this.local = below.local
-    this.remote = below.remote
-  }
-
-  begin(make: (transport: EventEmitter) => TLSSocket, first: Uint8Array | undefined, progress: () => void): TLSSocket {
-    this.#handshake = progress
-    this.#transport = new Below(this.#below, first, {
-      shaking: () => this.#upper === undefined,
-      wanted: () => this.#upper === undefined || !this.#socket.isPaused(),
-      over: () => this.#onBelowOver(),
-      taken: () => (this.#carrying = false),
-      failed: () => (this.#lost ||= this.#carrying || (this.#upper?.unsent ?? 0) > 0),
-      writable: () => this.#events?.writable(),
-    })
-    this.#socket = make(this.#transport)
-    const failed = (error: Error) => {
-      this.#failure ??= error
-      if (this.#handshake !== undefined) this.#handshake()
-      else this.#tellReadable()
-    }
-    // On a server, Node tells errors after the handshake by the second event only, and does not destroy the socket.
-    this.#socket.on('error', failed).on('_tlsError' as 'error', failed)
-    this.#socket.on('close', () => {
-      this.#failure ??= new Error('the TLS layer was closed')
-      this.#handshake?.()
-    })
-    return this.#socket
   }
 
   established(): void {
@@ -244,14 +207,14 @@ export class PortableTls implements StreamHandle {
 
   get failed(): { error: unknown } | undefined {
     if (this.#failure !== undefined) return { error: this.#failure }
-    if (this.#transport.failure !== undefined) return { error: this.#transport.failure }
+    if (this.#readError !== undefined) return { error: this.#readError }
     return this.#noMore ? { error: null } : undefined
   }
 
-  #onBelowOver(): void {
+  #onOver(): void {
     this.#over = true
     // A handshake that is cut short by an error is over, whatever the last bytes were.
-    if (this.#upper === undefined && this.#transport.failure === undefined) this.#look()
+    if (this.#upper === undefined && this.#readError === undefined) this.#look()
     // Who reads looks; who waits to write may wait for ever.
     else queueMicrotask(() => this.#wake())
   }
@@ -284,8 +247,12 @@ export class PortableTls implements StreamHandle {
     setImmediate(look)
   }
 
+  get options(): OptionHandle | undefined {
+    return this.#below.options
+  }
+
   get unsent(): number {
-    return Math.max(this.#upper?.unsent ?? 0, this.#transport.writableLength) + this.#below.unsent
+    return Math.max(this.#upper?.unsent ?? 0, this.#carrier.writableLength) + this.#below.unsent
   }
 
   attach(events: StreamEvents): void {
@@ -304,7 +271,7 @@ export class PortableTls implements StreamHandle {
     try {
       return operation(this.#upper as DuplexHandle)
     } catch (error) {
-      throw this.#transport.failure ?? engineFailure(error)
+      throw this.#readError ?? engineFailure(error)
     }
   }
 
@@ -313,15 +280,15 @@ export class PortableTls implements StreamHandle {
     if (result === undefined && !this.#over) {
       // What comes of this at once is had below, and told to nobody.
       this.#asking = true
-      this.#transport.fill()
+      this.#fill()
       this.#asking = false
       result = this.#attempt(operation)
     }
     if (result !== undefined) return result
     if (this.#failure !== undefined) throw engineFailure(this.#failure)
     if (this.#over && !this.#noMore) this.#look()
-    if (!this.#noMore || this.#socket.readableLength > 0 || this.#transport.readableLength > 0) return undefined
-    if (this.#transport.failure !== undefined) throw this.#transport.failure
+    if (!this.#noMore || this.#socket.readableLength > 0 || this.#carrier.readableLength > 0) return undefined
+    if (this.#readError !== undefined) throw this.#readError
     if (this.#allowTruncation) return null
     throw truncated()
   }
@@ -342,14 +309,14 @@ export class PortableTls implements StreamHandle {
 
   /** Not every runtime's TLS waits for what carries it. */
   #full(): boolean {
-    if (this.#transport.writeFailure !== undefined) throw this.#transport.writeFailure
+    if (this.#writeError !== undefined) throw this.#writeError
     // A runtime that ended this direction by itself would take more and send none of it.
     if (this.#sentEnd && !this.#shut) throw Object.assign(new Error('the runtime ended the TLS stream'), { code: 'EPIPE' })
-    return this.#transport.writableLength > 0
+    return this.#carrier.writableLength > 0
   }
 
   get #sentEnd(): boolean {
-    return this.#socket.writableEnded || this.#transport.writableEnded
+    return this.#socket.writableEnded || this.#carrier.writableEnded
   }
 
   shutdown(done: (error?: unknown) => void): void {
@@ -361,12 +328,12 @@ export class PortableTls implements StreamHandle {
       over = true
       // Behind the peer's close_notify, a close_notify that finds nobody has lost nothing.
       const settle = () => {
-        const failure = this.#transport.writeFailure ?? error
+        const failure = this.#writeError ?? error
         done(complete && !this.#lost && this.#socket.readableEnded && isGone(failure) ? undefined : failure)
       }
       // Not every runtime passes the end of TLS on to what carries it.
       if (error !== undefined) settle()
-      else afterTurns(CLOSING, () => this.#transport.end(settle))
+      else afterTurns(CLOSING, () => this.#carrier.end(settle))
     }
     this.#socket.once('close', () => finish(this.#failure))
     // Bun answers the peer's close_notify with its own.

@@ -13,26 +13,17 @@
 import type { EventEmitter } from 'node:events'
 import type { TLSSocket } from 'node:tls'
 import type { Address } from './address.js'
-import type { StreamEvents, StreamHandle } from './driver.js'
-import {
-  copyPlain,
-  type Engine,
-  engineOf,
-  gather,
-  isGone,
-  newRequest,
-  PIECE,
-  type Pipe,
-  PLAIN_SLAB,
-  type ShutdownRequest,
-  Stub,
-  truncated,
-  type WriteRequest,
-} from './tls-engine.js'
+import { ReceiveBuffer } from './buffer.js'
+import type { OptionHandle, StreamEvents, StreamHandle } from './driver.js'
+import type { Engine, Pipe, ShutdownRequest, WriteRequest } from './tls-engine.js'
+import { copyPlain, engineOf, gather, isGone, newRequest, PIECE, PLAIN_SLAB, Stub, truncated } from './tls-engine.js'
 import { engineFailure } from './verdict.js'
 
 const ECANCELED = -125
 const EPIPE = -32
+
+/** What is read from below, until OpenSSL has a copy. */
+let spareSlab: Uint8Array | undefined
 
 /** A write that Node itself started before this handle took over; it finishes that itself. */
 const FOREIGN: WriteRequest = {}
@@ -52,7 +43,7 @@ export class TlsStream implements StreamHandle {
   #destroyed = false
   #given = 0
   /** Decrypted and not yet read. */
-  #plain: Uint8Array[] = []
+  readonly #plain: ReceiveBuffer = new ReceiveBuffer()
   #into: Uint8Array | undefined
   #filled = 0
   #belowEnded = false
@@ -83,7 +74,7 @@ export class TlsStream implements StreamHandle {
    *
    * @param progress called after bytes were moved and at each change, to look at `failed` and at the socket
    */
-  begin(make: (transport: EventEmitter) => TLSSocket, first: Uint8Array | undefined, progress: () => void): TLSSocket {
+  begin(make: (transport: EventEmitter) => TLSSocket, first: Uint8Array | undefined, progress: () => void): void {
     this.#handshake = progress
     const socket = make(new Stub((piece, done) => this.#onForeignWrite(piece, done)))
     this.#socket = socket
@@ -99,7 +90,6 @@ export class TlsStream implements StreamHandle {
     this.#flush()
     if (first !== undefined && first.length > 0) this.#feed(first)
     queueMicrotask(() => this.#onReadable())
-    return socket
   }
 
   /** Takes over from the `TLSSocket`; to be called from within its handshake event, before any byte is given out. */
@@ -120,6 +110,10 @@ export class TlsStream implements StreamHandle {
     if (this.#failure !== undefined) return { error: this.#failure }
     if (this.#readError !== undefined) return { error: this.#readError }
     return this.#belowEnded ? { error: this.#writeError ?? null } : undefined
+  }
+
+  get options(): OptionHandle | undefined {
+    return this.#below.options
   }
 
   get unsent(): number {
@@ -149,20 +143,20 @@ export class TlsStream implements StreamHandle {
   /** Moves what is below into OpenSSL; false when there is nothing or nothing more. */
   #pull(): boolean {
     if (this.#belowEnded || this.#readError !== undefined || this.#ended || this.#socket.destroyed) return false
-    let bytes: Uint8Array | null | undefined
+    // What is below may be TLS too, and pull in its turn.
+    const slab = spareSlab ?? new Uint8Array(PIECE)
+    spareSlab = undefined
     try {
-      bytes = this.#below.read(PIECE)
+      const count = this.#below.readInto(slab)
+      if (count === null) this.#belowEnded = true
+      else if (count !== undefined) this.#feed(count === PIECE ? slab : slab.subarray(0, count))
+      return typeof count === 'number'
     } catch (error) {
       this.#readError = error
       return false
+    } finally {
+      spareSlab = slab
     }
-    if (bytes === undefined) return false
-    if (bytes === null) {
-      this.#belowEnded = true
-      return false
-    }
-    this.#feed(bytes)
-    return true
   }
 
   #feed(bytes: Uint8Array): void {
@@ -197,30 +191,12 @@ export class TlsStream implements StreamHandle {
   }
 
   read(limit: number): Uint8Array | null | undefined {
-    for (;;) {
-      const held = this.#plain[0]
-      if (held !== undefined) {
-        if (held.length <= limit) {
-          this.#plain.shift()
-          return held
-        }
-        this.#plain[0] = held.subarray(limit)
-        return held.slice(0, limit)
-      }
-      if (!this.#pull() && this.#plain.length === 0) return this.#nothing()
-    }
+    while (this.#plain.length === 0) if (!this.#pull() && this.#plain.length === 0) return this.#nothing()
+    return this.#plain.shift(limit)
   }
 
   readInto(into: Uint8Array): number | null | undefined {
-    for (;;) {
-      const held = this.#plain[0]
-      if (held !== undefined) {
-        const count = Math.min(held.length, into.length)
-        into.set(count === held.length ? held : held.subarray(0, count))
-        if (count === held.length) this.#plain.shift()
-        else this.#plain[0] = held.subarray(count)
-        return count
-      }
+    while (this.#plain.length === 0) {
       this.#into = into
       this.#filled = 0
       const more = this.#pull()
@@ -228,6 +204,7 @@ export class TlsStream implements StreamHandle {
       if (this.#filled > 0) return this.#filled
       if (!more && this.#plain.length === 0) return this.#nothing()
     }
+    return this.#plain.copyInto(into)
   }
 
   #nothing(): null | undefined {
@@ -246,7 +223,8 @@ export class TlsStream implements StreamHandle {
   }
 
   write(data: Uint8Array): number {
-    this.#checkWritable()
+    if (this.#writeError !== undefined) throw this.#writeError
+    if (this.#failure !== undefined) throw this.#failure
     const size = Math.min(data.length, PIECE)
     if (size === 0 || this.#full) return 0
     const request = newRequest()
@@ -266,21 +244,13 @@ export class TlsStream implements StreamHandle {
   }
 
   writev(data: readonly Uint8Array[]): number {
-    if (data.length === 1) return this.write(data[0] as Uint8Array)
-    this.#checkWritable()
-    if (this.#full) return 0
-    // Gathered here, so that small pieces share a record.
-    return this.write(gather(data))
+    // Gathered, so that small pieces share a record.
+    return this.write(data.length === 1 ? (data[0] as Uint8Array) : gather(data))
   }
 
   get #full(): boolean {
     this.#blocked = this.#request !== undefined || this.#outBytes > 0 || this.#destroyed
     return this.#blocked
-  }
-
-  #checkWritable(): void {
-    if (this.#writeError !== undefined) throw this.#writeError
-    if (this.#failure !== undefined) throw this.#failure
   }
 
   /** Node's own first write, made before `onwrite` was replaced. */
@@ -341,7 +311,11 @@ export class TlsStream implements StreamHandle {
       }
       if (taken === 0) return
       this.#outBytes -= taken
-      this.#out = rest(this.#out, taken)
+      for (let first = this.#out[0]; first !== undefined && taken > 0; first = this.#out[0]) {
+        if (taken < first.length) this.#out[0] = first.subarray(taken)
+        else this.#out.shift()
+        taken -= Math.min(taken, first.length)
+      }
     }
   }
 
@@ -419,7 +393,7 @@ export class TlsStream implements StreamHandle {
   destroy(reset: boolean): void {
     if (this.#destroyed) return
     this.#destroyed = true
-    this.#plain = []
+    this.#plain.drop(this.#plain.length)
     this.#out = []
     this.#outBytes = 0
     const request = this.#request
@@ -442,14 +416,4 @@ export class TlsStream implements StreamHandle {
   unref(): void {
     this.#below.unref()
   }
-}
-
-function rest(pieces: Uint8Array[], taken: number): Uint8Array[] {
-  let left = taken
-  for (let i = 0; i < pieces.length; i++) {
-    const piece = pieces[i] as Uint8Array
-    if (left < piece.length) return left === 0 ? pieces.slice(i) : [piece.subarray(left), ...pieces.slice(i + 1)]
-    left -= piece.length
-  }
-  return []
 }

@@ -13,9 +13,8 @@ import type { SessionEntry } from './sessions.js'
 import type { Wait } from './stream.js'
 import { type ClientTls, canonicalSni, type ServerSettings, ServerTls } from './tls-options.js'
 import { hasEngine } from './tls-engine.js'
-import { NativeTls } from './tls-native.js'
+import { NativeTls, releasedSocket } from './tls-native.js'
 import { PortableTls } from './tls-portable.js'
-import { releasedSocket, SocketHandle } from './tls-socket.js'
 import { TlsStream } from './tls-stream.js'
 import { handshakeFailure, tlsError } from './verdict.js'
 import { chainOf, judgeChain, judgeName, judgePins, opensslVerdict } from './verify.js'
@@ -98,7 +97,7 @@ export interface Secured {
 
 /** What carries the bytes of one handshake and, once it is accepted, is the new stream. */
 interface Carrier extends StreamHandle {
-  begin(make: (transport: EventEmitter) => tls.TLSSocket, first: Uint8Array | undefined, progress: () => void): tls.TLSSocket
+  begin(make: (transport: EventEmitter) => tls.TLSSocket, first: Uint8Array | undefined, progress: () => void): void
   established(): void
   finished(): void
   readonly failed: { error: unknown } | undefined
@@ -117,7 +116,7 @@ export function secure(below: StreamHandle, settings: ClientTls | ServerTls, o: 
   const chosen = settings instanceof ServerTls ? settings.settings : settings
   const facts: ErrorFacts = { phase: 'tls', ...o.facts }
   const carrier = carry(below, chosen.allowTruncation, o)
-  const handshake: Handshake = 'role' in chosen ? new ClientHandshake(chosen, facts) : new ServerHandshake(chosen, facts)
+  const handshake = new Handshake(chosen, facts)
   return new Promise((resolve, reject) => {
     let over = false
     const disarms: ((() => void) | undefined)[] = []
@@ -164,35 +163,41 @@ export function secure(below: StreamHandle, settings: ClientTls | ServerTls, o: 
 /** The fastest way that tells what has to be told. */
 function carry(below: StreamHandle, allowTruncation: boolean, o: SecureOptions): Carrier {
   if (o.portable || !hasEngine()) return new PortableTls(below, allowTruncation)
-  const socket = releasedSocket(below)
-  if (socket === undefined) return new TlsStream(below, allowTruncation)
-  if (allowTruncation && !o.first?.length) return new NativeTls(socket, below)
-  return new TlsStream(new SocketHandle(socket, below), allowTruncation)
+  const socket = allowTruncation && !o.first?.length ? releasedSocket(below) : undefined
+  return socket === undefined ? new TlsStream(below, allowTruncation) : new NativeTls(socket, below)
 }
 
 /** The settings' side of a handshake: makes the `TLSSocket` and judges the peer. One of `error` and `info` is the outcome. */
-interface Handshake {
-  readonly error: SocketError | undefined
-  readonly info: TlsInfo | undefined
-  /** `secured` is to be called as soon as OpenSSL is done, before anything is judged. */
-  start(transport: never, secured: () => void): tls.TLSSocket
-}
-
-class ClientHandshake implements Handshake {
+class Handshake {
   error: SocketError | undefined
   info: TlsInfo | undefined
-  readonly #settings: ClientTls
+  readonly #settings: ClientTls | ServerSettings
   readonly #facts: ErrorFacts
   #offered: SessionEntry | undefined
   #entry: Omit<SessionEntry, 'session'> | undefined
 
-  constructor(settings: ClientTls, facts: ErrorFacts) {
+  constructor(settings: ClientTls | ServerSettings, facts: ErrorFacts) {
     this.#settings = settings
     this.#facts = facts
   }
 
+  /** `secured` is called as soon as OpenSSL is done, before anything is judged. */
   start(transport: never, secured: () => void): tls.TLSSocket {
-    const { context, sni, alpn, sessions, sessionKey, keylog } = this.#settings
+    const settings = this.#settings
+    const isClient = 'role' in settings
+    const socket = isClient ? this.#connect(transport, settings) : this.#accept(transport, settings)
+    const { keylog } = settings
+    if (keylog !== undefined) socket.on('keylog', (line: Buffer) => this.#log(keylog, line))
+    socket.once(isClient ? 'secureConnect' : 'secure', () => {
+      secured()
+      if (this.error !== undefined) return
+      if (isClient) this.#judgeServer(socket, settings)
+      else this.#judgeClient(socket, settings)
+    })
+    return socket
+  }
+
+  #connect(transport: never, { context, sni, alpn, sessions, sessionKey }: ClientTls): tls.TLSSocket {
     this.#offered = sessions?.take(sessionKey)
     const socket = tls.connect({
       socket: transport,
@@ -204,11 +209,6 @@ class ClientHandshake implements Handshake {
       ...(alpn && { ALPNProtocols: [...alpn] }),
       ...(this.#offered && { session: this.#offered.session }),
     })
-    if (keylog !== undefined) this.#log(socket, keylog)
-    socket.once('secureConnect', () => {
-      secured()
-      this.#judge(socket)
-    })
     if (sessions !== undefined) {
       socket.on('session', (session: Buffer) => {
         if (this.info !== undefined && this.#entry !== undefined) sessions.put(sessionKey, { ...this.#entry, session })
@@ -217,51 +217,8 @@ class ClientHandshake implements Handshake {
     return socket
   }
 
-  /** A key log that throws ends the handshake it was told of, not the process. */
-  #log(socket: tls.TLSSocket, keylog: (line: string) => void): void {
-    socket.on('keylog', (line: Buffer) => {
-      try {
-        keylog(line.toString('latin1').trimEnd())
-      } catch (error) {
-        this.error ??= tlsError('HANDSHAKE_FAILED', this.#facts, 'the keylog function failed', error)
-      }
-    })
-  }
-
-  #judge(socket: tls.TLSSocket): void {
-    if (this.error !== undefined) return
-    const { verify, serverName, pins, depth, alpnRequired, sni } = this.#settings
-    const resumed = socket.isSessionReused()
-    const offered = resumed ? this.#offered : undefined
-    const chain = offered ? offered.chain.map((raw) => new X509Certificate(raw)) : chainOf(socket)
-    const failure = offered ? offered.failure : opensslVerdict(socket.authorizationError)
-    const facts = this.#facts
-    const error = judgeChain({ failure, chain, depth, host: serverName }, facts) ?? judgeName(chain, serverName, facts)
-    const pinError = pins && judgePins(chain, pins, facts)
-    if (verify && error !== undefined) this.error = error
-    else if (pinError !== undefined) this.error = pinError
-    else if (alpnRequired && typeof socket.alpnProtocol !== 'string') this.error = tlsError('ALPN_MISMATCH', facts, 'the server chose none')
-    else {
-      this.info = new Info(socket, sni ?? null, { verified: error === undefined, error, chain })
-      this.#entry = { once: socket.getProtocol() === 'TLSv1.3', chain: chain.map((one) => one.raw), failure }
-    }
-  }
-}
-
-class ServerHandshake implements Handshake {
-  error: SocketError | undefined
-  info: TlsInfo | undefined
-  readonly #settings: ServerSettings
-  readonly #facts: ErrorFacts
-
-  constructor(settings: ServerSettings, facts: ErrorFacts) {
-    this.#settings = settings
-    this.#facts = facts
-  }
-
-  start(transport: never, secured: () => void): tls.TLSSocket {
-    const { context, alpn, clientCert, choose, keylog } = this.#settings
-    const socket = new tls.TLSSocket(transport, {
+  #accept(transport: never, { context, alpn, clientCert, choose }: ServerSettings): tls.TLSSocket {
+    return new tls.TLSSocket(transport, {
       isServer: true,
       secureContext: context,
       requestCert: clientCert !== 'none',
@@ -270,12 +227,15 @@ class ServerHandshake implements Handshake {
       ...(alpn && { ALPNProtocols: [...alpn] }),
       ...(choose && { SNICallback: (name: string, done: SniDone) => this.#choose(choose, name, done) }),
     })
-    if (keylog !== undefined) this.#log(socket, keylog)
-    socket.once('secure', () => {
-      secured()
-      this.#judge(socket)
-    })
-    return socket
+  }
+
+  /** A key log that throws ends the handshake it was told of, not the process. */
+  #log(keylog: (line: string) => void, line: Buffer): void {
+    try {
+      keylog(line.toString('latin1').trimEnd())
+    } catch (error) {
+      this.error ??= tlsError('HANDSHAKE_FAILED', this.#facts, 'the keylog function failed', error)
+    }
   }
 
   /** Whatever the callback does ends at most this handshake. */
@@ -295,31 +255,41 @@ class ServerHandshake implements Handshake {
     }
   }
 
-  /** A key log that throws ends the handshake it was told of, not the process. */
-  #log(socket: tls.TLSSocket, keylog: (line: string) => void): void {
-    socket.on('keylog', (line: Buffer) => {
-      try {
-        keylog(line.toString('latin1').trimEnd())
-      } catch (error) {
-        this.error ??= tlsError('HANDSHAKE_FAILED', this.#facts, 'the keylog function failed', error)
-      }
-    })
+  #judgeServer(socket: tls.TLSSocket, { verify, serverName, depth, sni }: ClientTls): void {
+    const offered = socket.isSessionReused() ? this.#offered : undefined
+    const chain = offered ? offered.chain.map((raw) => new X509Certificate(raw)) : chainOf(socket)
+    const failure = offered ? offered.failure : opensslVerdict(socket.authorizationError)
+    const facts = this.#facts
+    const error = judgeChain({ failure, chain, depth, host: serverName }, facts) ?? judgeName(chain, serverName, facts)
+    this.#entry = { once: socket.getProtocol() === 'TLSv1.3', chain: chain.map((one) => one.raw), failure }
+    this.#conclude(socket, sni ?? null, chain, error, verify, 'the server chose none')
   }
 
-  #judge(socket: tls.TLSSocket): void {
-    if (this.error !== undefined) return
-    const { clientCert, pins, depth, alpnRequired } = this.#settings
-    const facts = this.#facts
+  #judgeClient(socket: tls.TLSSocket, { clientCert, depth }: ServerSettings): void {
     const chain = clientCert === 'none' ? [] : chainOf(socket)
-    const failure = chain.length === 0 ? undefined : opensslVerdict(serverVerdict(socket))
-    const error = chain.length === 0 ? undefined : judgeChain({ failure, chain, depth, host: undefined }, facts)
-    const pinError = pins && chain.length > 0 ? judgePins(chain, pins, facts) : undefined
-    if (clientCert === 'require' && chain.length === 0) this.error = tlsError('NO_CERTIFICATE', facts)
-    else if (clientCert === 'require' && error !== undefined) this.error = error
+    const must = clientCert === 'require'
+    const facts = { failure: opensslVerdict(serverVerdict(socket)), chain, depth, host: undefined }
+    const error = must || chain.length > 0 ? judgeChain(facts, this.#facts) : undefined
+    this.#conclude(socket, nameOf(socket), chain, error, must, 'the client offered none')
+  }
+
+  /** What `error`, found with the certificate of the peer, means where it `must` be right; and all else that is asked for. */
+  #conclude(
+    socket: tls.TLSSocket,
+    serverName: string | null,
+    chain: readonly X509Certificate[],
+    error: TlsError | undefined,
+    must: boolean,
+    noAlpn: string,
+  ): void {
+    const { pins, alpnRequired } = this.#settings
+    // A client that is asked for a certificate, and no more than asked, may have none.
+    const none = chain.length === 0 && error === undefined
+    const pinError = pins && !none ? judgePins(chain, pins, this.#facts) : undefined
+    if (must && error !== undefined) this.error = error
     else if (pinError !== undefined) this.error = pinError
-    else if (alpnRequired && typeof socket.alpnProtocol !== 'string')
-      this.error = tlsError('ALPN_MISMATCH', facts, 'the client offered none')
-    else this.info = new Info(socket, nameOf(socket), { verified: chain.length > 0 && error === undefined, error, chain })
+    else if (alpnRequired && typeof socket.alpnProtocol !== 'string') this.error = tlsError('ALPN_MISMATCH', this.#facts, noAlpn)
+    else this.info = new Info(socket, serverName, { verified: !none && error === undefined, error, chain })
   }
 }
 

@@ -3,7 +3,8 @@
  * peer are kept as `cause`.
  */
 
-import { Broken, broken, CODES, type CodeOf, type ErrorFacts, printable, type SocketError, systemCode, TlsError } from './errors.js'
+import type { CodeOf, ErrorFacts, SocketError } from './errors.js'
+import { Broken, broken, CODES, errorCode, printable, systemCode, TlsError } from './errors.js'
 
 type TlsCode = CodeOf<'TlsError'>
 
@@ -32,7 +33,7 @@ const VERIFY: Readonly<Record<string, TlsCode>> = {
   INVALID_CA: 'BAD_PURPOSE',
 }
 
-/** The codes after which a certificate is bad whatever else is known; others may hide one of these. */
+/** OpenSSL's verdict on a certificate, as an error. */
 export function verifyFailure(reason: string, facts: ErrorFacts, detail?: string): TlsError {
   const code = VERIFY[reason] ?? 'CERT_REJECTED'
   const text = detail ?? (code === 'CERT_REJECTED' ? printable(reason) : undefined)
@@ -74,16 +75,11 @@ function alertName(code: string): string | undefined {
   return /ALERT_([A-Z0-9_]+)$/.exec(code)?.[1]?.toLowerCase()
 }
 
-function opensslCode(error: unknown): string {
-  const code = typeof error === 'object' && error !== null ? (error as { code?: unknown }).code : undefined
-  return typeof code === 'string' ? code : ''
-}
-
 /** Why a handshake failed. A reset or the like of the stream below stays what it is. */
 export function handshakeFailure(error: unknown, facts: ErrorFacts): SocketError {
   if (error instanceof TlsError) return error
-  const code = opensslCode(error)
-  if (code === '' || !code.startsWith('ERR_')) {
+  const code = errorCode(error)
+  if (!code.startsWith('ERR_')) {
     if (systemCode(error) !== undefined) return broken(error, { phase: 'tls', ...facts })
     return tlsError('HANDSHAKE_FAILED', facts, error instanceof Error ? printable(error.message) : undefined, error)
   }
@@ -101,9 +97,9 @@ function reason(error: unknown): string | undefined {
 
 /** A failure of the record layer of an established connection. */
 export function engineFailure(error: unknown): SocketError {
-  if (error instanceof Error && error instanceof Broken) return error
-  if (systemCode(error) !== undefined && !opensslCode(error).startsWith('ERR_')) return broken(error)
-  const alert = alertName(opensslCode(error))
+  if (error instanceof Broken) return error
+  if (systemCode(error) !== undefined && !errorCode(error).startsWith('ERR_')) return broken(error)
+  const alert = alertName(errorCode(error))
   const detail = alert === undefined ? reason(error) : `the peer sent alert ${alert}`
   const sentence = CODES.Broken.TLS_FAILED
   return new Broken('TLS_FAILED', detail === undefined ? sentence : `${sentence}: ${detail}`, { cause: error })

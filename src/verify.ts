@@ -5,7 +5,7 @@ import type { DetailedPeerCertificate, TLSSocket } from 'node:tls'
 import { type ErrorFacts, printable, type TlsError } from './errors.js'
 import { describeNames, matchesIdentity } from './identity.js'
 import { tlsError, verifyFailure } from './verdict.js'
-import { alternativeNames, pinOf } from './x509.js'
+import { alternativeNames, oneLine, pinOf } from './x509.js'
 
 /** A chain nobody needs; also ends a circle of cross-signed authorities. */
 const LONGEST_CHAIN = 100
@@ -48,11 +48,8 @@ export function judgeChain({ failure, chain, depth, host }: ChainFacts, facts: E
   if (failure !== undefined) return verifyFailure(failure, facts, `${who}${describe(failure, chain)}`)
   // OpenSSL has looked at the dates in a full handshake; a resumed one it takes as it was.
   for (const certificate of chain) {
-    const now = Date.now()
-    if (now > Date.parse(certificate.validTo))
-      return verifyFailure('CERT_HAS_EXPIRED', facts, `${who}${describe('CERT_HAS_EXPIRED', [certificate])}`)
-    if (now < Date.parse(certificate.validFrom))
-      return verifyFailure('CERT_NOT_YET_VALID', facts, `${who}${describe('CERT_NOT_YET_VALID', [certificate])}`)
+    const wrong = datesOf(certificate)
+    if (wrong !== undefined) return verifyFailure(wrong, facts, `${who}${describe(wrong, [certificate])}`)
   }
   const between = Math.max(0, chain.length - 2)
   if (depth !== undefined && between > depth)
@@ -60,35 +57,32 @@ export function judgeChain({ failure, chain, depth, host }: ChainFacts, facts: E
   return undefined
 }
 
-function describe(failure: string, chain: readonly X509Certificate[]): string {
+/** What is wrong with the dates of a certificate now, in OpenSSL's words. */
+function datesOf({ validFrom, validTo }: X509Certificate): string | undefined {
   const now = Date.now()
+  if (now > Date.parse(validTo)) return 'CERT_HAS_EXPIRED'
+  return now < Date.parse(validFrom) ? 'CERT_NOT_YET_VALID' : undefined
+}
+
+function describe(failure: string, chain: readonly X509Certificate[]): string {
   const [leaf] = chain as [X509Certificate]
-  const last = chain.at(-1) as X509Certificate
-  const subject = oneLine(leaf.subject)
+  const which = chain.find((one) => datesOf(one) === failure) ?? leaf
+  const named = (name: string | undefined) => oneLine(name) || 'a certificate without a subject'
   switch (failure) {
-    case 'CERT_HAS_EXPIRED': {
-      const which = chain.find((one) => now > Date.parse(one.validTo)) ?? leaf
-      return `${oneLine(which.subject)} was valid until ${which.validTo}`
-    }
-    case 'CERT_NOT_YET_VALID': {
-      const which = chain.find((one) => now < Date.parse(one.validFrom)) ?? leaf
-      return `${oneLine(which.subject)} is valid from ${which.validFrom}`
-    }
+    case 'CERT_HAS_EXPIRED':
+      return `${named(which.subject)} was valid until ${which.validTo}`
+    case 'CERT_NOT_YET_VALID':
+      return `${named(which.subject)} is valid from ${which.validFrom}`
     case 'DEPTH_ZERO_SELF_SIGNED_CERT':
-      return subject
+      return named(leaf.subject)
     case 'SELF_SIGNED_CERT_IN_CHAIN':
     case 'UNABLE_TO_GET_ISSUER_CERT':
     case 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY':
     case 'UNABLE_TO_VERIFY_LEAF_SIGNATURE':
-      return `the issuer is ${oneLine(last.issuer)}`
+      return `the issuer is ${named(chain.at(-1)?.issuer)}`
     default:
-      return `${subject} (${printable(failure)})`
+      return `${named(leaf.subject)} (${printable(failure)})`
   }
-}
-
-function oneLine(name: string | undefined): string {
-  const text = printable((name ?? '').split('\n').join(', '))
-  return text === '' ? 'a certificate without a subject' : text
 }
 
 /** RFC 9525, on the names of the leaf alone. */

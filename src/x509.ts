@@ -141,7 +141,8 @@ export function factsOf(certificate: X509Certificate): CertificateFacts {
   }
 }
 
-function oneLine(name: string | undefined): string {
+/** A subject or issuer, whose parts Node puts on lines of their own. */
+export function oneLine(name: string | undefined): string {
   return printable((name ?? '').split('\n').join(', '))
 }
 

@@ -12,9 +12,8 @@ import {
   SystemFailure,
   type TraceEvent,
 } from 'fairlead'
-import { type FaultyDriver, faulty, memory, settle, VirtualClock } from 'fairlead/testing'
+import { developmentAuthority, type FaultyDriver, faulty, type Issued, memory, settle, VirtualClock } from 'fairlead/testing'
 import { reachableEndpoint } from '#src/address.js'
-import { developmentAuthority, type Issued } from '#src/authority.js'
 import { node } from '#src/drivers/node.js'
 
 interface World {

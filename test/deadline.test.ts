@@ -126,6 +126,47 @@ describe('deadlines of operations', () => {
     assert.equal(clock.pending, 0)
   })
 
+  test('moving a Deadline on touches no timer until the one that is armed is due; moving it back acts at its new moment', async () => {
+    let armed = 0
+    class Counting extends VirtualClock {
+      override at(when: number, fn: () => void): () => void {
+        armed++
+        return super.at(when, fn)
+      }
+    }
+    const clock = new Counting()
+    await using pair = connectionPair({ clock })
+    const start = clock.wall()
+    const deadline = new Deadline(start + 100)
+    const reading = rejection(pair.b.read({ deadline }))
+    const before = armed
+    for (let ms = 101; ms <= 1_000; ms++) deadline.set(start + ms)
+    assert.equal(armed, before)
+    await clock.advance(100)
+    assert.deepEqual([armed, clock.pending, clock.next], [before + 1, 1, 1_000])
+    deadline.set(start + 5_000)
+    deadline.set(start + 700)
+    await clock.advance(599)
+    assert.equal(await isPending(reading), true)
+    await clock.advance(1)
+    assert.ok((await reading) instanceof DeadlineError)
+    assert.equal(clock.pending, 0)
+  })
+
+  test('a cleared Deadline leaves no timer, and can be set again', async () => {
+    const clock = new VirtualClock()
+    await using pair = connectionPair({ clock })
+    const deadline = new Deadline(clock.wall() + 100)
+    const reading = rejection(pair.b.read({ deadline }))
+    deadline.clear()
+    assert.equal(clock.pending, 0)
+    deadline.set(clock.wall() + 50)
+    await clock.advance(49)
+    assert.equal(await isPending(reading), true)
+    await clock.advance(1)
+    assert.ok((await reading) instanceof DeadlineError)
+  })
+
   test('a timeout beside a Deadline counts from the call, however the Deadline moves', async () => {
     const clock = new VirtualClock()
     await using pair = connectionPair({ clock })

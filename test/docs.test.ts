@@ -26,6 +26,9 @@ const MODES: Record<string, string[]> = {
   text: [''],
   json: [''],
   html: [''],
+  typescript: [''],
+  go: [''],
+  python: [''],
 }
 /** What an example in a doc comment that imports nothing may use without showing where it comes from. */
 const AT_HAND: Record<string, string> = {

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { ipBytes, matchesDns, matchesIdentity, referenceName } from '#src/identity.js'
+import * as addresses from '#src/address.js'
+import { matchesDns, matchesIdentity, referenceName } from '#src/identity.js'
 import { alternativeNames, formatIp } from '#src/x509.js'
-import { developmentAuthority } from '#src/authority.js'
+import { developmentAuthority } from 'fairlead/testing'
 import { X509Certificate } from 'node:crypto'
 
+const ipBytes = (text: string) => addresses.ipBytes(text) as Uint8Array
 const names = (dns: string[], ips: string[] = []) => ({ dns, ips: ips.map(ipBytes), others: 0 })
 
 /** Pattern, host, whether it matches: the table of Go's `crypto/x509` (verify_test.go, matchHostnamesTests), then our own. */

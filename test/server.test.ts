@@ -16,8 +16,7 @@ import {
   type ServeOptions,
   type TraceEvent,
 } from 'fairlead'
-import { type FaultyDriver, faulty, memory, Random, settle, VirtualClock } from 'fairlead/testing'
-import { developmentAuthority } from '#src/authority.js'
+import { developmentAuthority, type FaultyDriver, faulty, memory, Random, settle, VirtualClock } from 'fairlead/testing'
 import { node } from '#src/drivers/node.js'
 
 const AT = 'tcp://127.0.0.1:0'
