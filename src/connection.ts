@@ -5,7 +5,7 @@ import type { ReadableStream, WritableStream } from 'node:stream/web'
 import { type Address, isUnixEndpoint, parseEndpoint } from './address.js'
 import { Delivery, type DeliveryMode } from './delivery.js'
 import type { StreamHandle } from './driver.js'
-import { again, broken, Busy, Closed, CODES, type ErrorFacts, type SocketError, TlsError } from './errors.js'
+import { again, broken, Busy, Closed, CODES, type ErrorFacts, OptionError, type SocketError, TlsError } from './errors.js'
 import type { Codec } from './framing.js'
 import { Chunks, type Claim } from './inbound.js'
 import { handleOfStream, toDuplex, toReadableStream, toWritableStream } from './interop.js'
@@ -35,7 +35,21 @@ import type {
   Wait,
 } from './stream.js'
 import { secure, type TlsInfo } from './tls.js'
-import { prepareClient, prepareServer, type ServerTlsOptions, type TlsOptions } from './tls-options.js'
+import { prepareClient, prepareServer, type ServerTls, type ServerTlsOptions, type TlsOptions } from './tls-options.js'
+
+export interface StartTlsOptions extends TlsOptions, Wait {
+  /** Default: `'server'` on an accepted connection, `'client'` on any other. */
+  role?: 'client' | 'server' | undefined
+  /** Sent in plain text before the upgrade: the "go ahead" of a server. */
+  reply?: Bytes | string | undefined
+  /**
+   * Nothing in plain text comes before TLS from here on (implicit TLS, RFC 8314): what was received and not read is the peer's
+   * first record rather than injected plain text. Never right behind a STARTTLS command. Default false.
+   */
+  implicit?: boolean | undefined
+  /** Settings of a server that were loaded before, in place of the other TLS options. */
+  settings?: ServerTls | undefined
+}
 
 export interface Adoption {
   owner?: Owner | undefined
@@ -389,20 +403,25 @@ export class Connection implements Owned, Watched {
    * @throws `Busy` under a pending read, `TlsError/PLAINTEXT_BUFFERED` if any plain text was received and not read (the
    * connection is aborted), and what a handshake fails with
    */
-  async startTls(
-    o: TlsOptions & Wait & { role?: 'client' | 'server' | undefined; reply?: Bytes | string | undefined } = {},
-  ): Promise<Connection> {
-    const { reply, role = this.#life.origin.role === 'accepted' ? 'server' : 'client', timeout, deadline, signal, ...settings } = o
+  async startTls(o: StartTlsOptions = {}): Promise<Connection> {
+    const role = o.role ?? (this.#life.origin.role === 'accepted' ? 'server' : 'client')
+    const { reply, implicit, settings, role: _role, timeout, deadline, signal, ...given } = o
     const { clock, limits } = this.owner.shared
     const where = placeOf(this.#life.shared)
     const facts: ErrorFacts = { ...this.facts('startTls'), phase: 'tls' }
     const wait = { timeout, deadline, signal }
-    const chosen = { handshakeTimeout: limits.handshake, ...settings }
     this.#life.mustLive('startTls')
-    const tls = role === 'client' ? prepareClient(chosen, this.#target()) : prepareServer(chosen as ServerTlsOptions)
+    if (settings !== undefined && (role === 'client' || Object.keys(given).length > 0)) {
+      throw new OptionError('BAD_VALUE', 'settings are those of a server, and stand for all other TLS options of startTls', facts)
+    }
+    const tls =
+      role === 'client'
+        ? prepareClient({ handshakeTimeout: limits.handshake, ...given }, this.#target())
+        : prepareServer(settings ?? (given as ServerTlsOptions), limits.handshake)
     await this.#life.out.flush(wait)
     if (this.#life.in.busy) throw new Busy('BUSY', `${CODES.Busy.BUSY}: startTls while a read is pending`, facts)
-    const buffered = this.#life.in.buffered > 0 ? this.#life.in.buffered : (this.#life.in.tryRead(undefined)?.length ?? 0)
+    const first = implicit === true ? this.#life.in.surrender() : undefined
+    const buffered = implicit === true ? 0 : this.#life.in.buffered || (this.#life.in.tryRead(undefined)?.length ?? 0)
     if (buffered > 0) {
       const error = new TlsError('PLAINTEXT_BUFFERED', `${CODES.TlsError.PLAINTEXT_BUFFERED}: ${buffered} bytes`, facts)
       this.abort(error)
@@ -416,7 +435,7 @@ export class Connection implements Owned, Watched {
     this.#life.refuse(consumed)
     try {
       const ends = signal ? AbortSignal.any([signal, this.signal]) : this.signal
-      const { handle, info } = await secure(this.#life.handle, tls, { clock, wait: { ...wait, signal: ends }, facts })
+      const { handle, info } = await secure(this.#life.handle, tls, { clock, wait: { ...wait, signal: ends }, facts, first })
       this.#life.hand(consumed)
       return this.#heir(handle, info, where)
     } catch (error) {

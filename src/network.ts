@@ -53,7 +53,7 @@ import { cachingResolver, type ResolvedAddress, type Resolver, resolveEndpoint, 
 import { type Handler, SERVER_OPTIONS, type ServeOptions, Server } from './server.js'
 import { type Defaults, LIMITS, type Limits, type Wait } from './stream.js'
 import { secure } from './tls.js'
-import { type ClientTls, type ClientTlsOptions, prepareClient, prepareServer, type ServerTlsOptions } from './tls-options.js'
+import { type ClientTls, type ClientTlsOptions, prepareClient, prepareServer, type ServerTls, type ServerTlsOptions } from './tls-options.js'
 import { Trace } from './trace.js'
 import { listenUnix } from './unix.js'
 
@@ -92,7 +92,7 @@ export interface ListenOptions extends OpenOptions, CreationOptions<'listener'> 
   /** Remove a UNIX socket at the path that nobody answers. Default true. */
   unlinkStale?: boolean | undefined
   /** Settings for `tls:` and `tls+unix:`: at least a certificate and its key. */
-  tls?: ServerTlsOptions | undefined
+  tls?: ServerTlsOptions | ServerTls | undefined
 }
 
 export interface NetworkOptions {
@@ -269,7 +269,7 @@ export class Network extends Owner {
     const endpoint = streamEndpoint(at, 'listen')
     const facts: ErrorFacts = { op: 'listen', endpoint: formatEndpoint(endpoint), phase: 'listen' }
     const defaults = defaultsOf(this.#defaults, o.defaults, 'listen')
-    const tls = isTls(endpoint) ? prepareServer({ handshakeTimeout: this.limits.handshake, ...o.tls }) : plain(o.tls, facts)
+    const tls = isTls(endpoint) ? prepareServer(o.tls ?? {}, this.limits.handshake) : plain(o.tls, facts)
     const owner = this.ownerOf(o.owner)
     const where = placeOf(this.shared)
     owner.mustLive()

@@ -247,19 +247,31 @@ export interface ServerSettings extends Prepared {
   readonly choose: ((name: string) => tls.SecureContext | undefined | Promise<tls.SecureContext | undefined>) | undefined
 }
 
-/** Settings of a server, loaded: for any number of handshakes. `reload` changes them for those that start afterwards. */
+/**
+ * Settings of a server, checked and loaded once, for any number of listeners, connections and handshakes: `listen` takes it as
+ * `tls`, `startTls` as `settings`. Sessions can be resumed across all of them.
+ *
+ * ```ts
+ * import { listen, ServerTls } from 'fairlead'
+ * import { developmentAuthority } from 'fairlead/testing'
+ *
+ * const settings = new ServerTls(await (await developmentAuthority()).issue())
+ * await using listener = await listen('tls://127.0.0.1:0', { tls: settings })
+ * ```
+ *
+ * @throws `TlsError`: `NEEDS_CERTIFICATE`, `MISSING_FILE`, `BAD_PEM`, `BAD_PASSPHRASE`, `KEY_MISMATCH`, `UNKNOWN_CIPHER`, …
+ */
 export class ServerTls {
   readonly role = 'server'
   #settings: ServerSettings
   #tickets: { policy: string; keys: Buffer; id: string }
 
-  /** @internal use {@link prepareServer} */
   constructor(o: ServerTlsOptions) {
     this.#tickets = { policy: '', keys: Buffer.alloc(0), id: '' }
     this.#settings = this.#load(o)
   }
 
-  /** What a handshake that starts now uses. */
+  /** What a handshake that starts now uses. @internal */
   get settings(): ServerSettings {
     return this.#settings
   }
@@ -299,13 +311,10 @@ export class ServerTls {
   }
 }
 
-/**
- * Checks and loads the settings of a server.
- *
- * @throws as {@link prepareClient}, and `TlsError/NEEDS_CERTIFICATE`
- */
-export function prepareServer(o: ServerTlsOptions): ServerTls {
-  return new ServerTls(o)
+/** The settings of a server, loaded unless they are already; `handshakeTimeout` where they name none. */
+export function prepareServer(o: ServerTlsOptions | ServerTls, handshakeTimeout?: number): ServerTls {
+  if (o instanceof ServerTls) return o
+  return new ServerTls(handshakeTimeout === undefined ? o : { handshakeTimeout, ...o })
 }
 
 type Choose = NonNullable<ServerSettings['choose']>

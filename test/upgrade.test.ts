@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type Connection, Network, type TraceEvent } from 'fairlead'
+import { type Connection, Network, ServerTls, type TraceEvent } from 'fairlead'
 import { testCredentials } from './matrix.js'
 
 /** A mail-like server on a real socket: upgrades on the line STARTTLS, and records every line it executes. */
@@ -106,4 +106,57 @@ test('the dialled host is whom the certificate must name, unless told otherwise'
   await (await upgrade(`tcp://localhost:${port}`, {})).close()
   await assert.rejects(upgrade(`tcp://localhost:${port}`, { serverName: 'elsewhere.example' }), { code: 'NAME_MISMATCH' })
   await server.close()
+})
+
+test('implicit: what was received and not read begins TLS, with settings loaded once and sessions that resume', async () => {
+  await using network = new Network()
+  const { ca, cert, key } = await testCredentials()
+  const settings = new ServerTls({ cert, key })
+  const listener = await network.listen('tcp://127.0.0.1:0')
+  const resumed: boolean[] = []
+  for (let i = 0; i < 2; i++) {
+    const [plain, accepted] = await Promise.all([network.connect(listener.endpoint), listener.accept()])
+    const connecting = plain.startTls({ ca, serverName: 'localhost', maxVersion: 'TLSv1.2' })
+    assert.ok((await accepted.peek()) !== null)
+    const [client, server] = await Promise.all([connecting, accepted.startTls({ settings, implicit: true })])
+    await client.write('x')
+    assert.equal((await server.read())?.length, 1)
+    resumed.push(client.security?.resumed === true)
+    await Promise.all([client.close(), server.close()])
+  }
+  assert.deepEqual(resumed, [false, true])
+})
+
+test('settings stand for all other TLS options, of a server alone; the connection goes on as it was', async () => {
+  await using network = new Network()
+  const { cert, key } = await testCredentials()
+  const settings = new ServerTls({ cert, key })
+  const listener = await network.listen('tcp://127.0.0.1:0')
+  const [plain, accepted] = await Promise.all([network.connect(listener.endpoint), listener.accept()])
+  await assert.rejects(accepted.startTls({ settings, cert }), { name: 'OptionError', code: 'BAD_VALUE' })
+  await assert.rejects(plain.startTls({ settings }), { name: 'OptionError', code: 'BAD_VALUE' })
+  await plain.write('x')
+  assert.equal((await accepted.read())?.length, 1)
+})
+
+test('one ServerTls serves several listeners and is reloaded for all', async () => {
+  await using network = new Network()
+  const { ca, cert, key } = await testCredentials()
+  const settings = new ServerTls({ cert, key })
+  const listeners = await Promise.all([1, 2].map(() => network.listen('tls://127.0.0.1:0', { tls: settings })))
+  const secured = async () => {
+    for (const listener of listeners) {
+      const accepting = listener.accept()
+      const client = await network.connect(listener.endpoint, { tls: { ca, serverName: 'localhost', alpn: ['h2'] } })
+      const server = await accepting
+      assert.equal(client.security?.alpn ?? null, server.security?.alpn ?? null)
+      alpn.push(client.security?.alpn ?? null)
+      await Promise.all([client.close(), server.close()])
+    }
+  }
+  const alpn: (string | null)[] = []
+  await secured()
+  settings.reload({ cert, key, alpn: ['h2'] })
+  await secured()
+  assert.deepEqual(alpn, [null, null, 'h2', 'h2'])
 })
