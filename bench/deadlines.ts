@@ -52,10 +52,8 @@ export async function measure(count: number, seconds: number): Promise<Measured>
     const at = Date.now() + LENGTH
     // What a late timer has missed is made up for.
     for (; turns < ((performance.now() - begun) / 1_000) * TURNS_PER_SECOND; turns++) {
-      for (let i = 0; i < part; i++) {
-        ;(deadlines[next] as Deadline).set(at)
-        next = next + 1 === count ? 0 : next + 1
-      }
+      for (const deadline of deadlines.slice(next, next + part)) deadline.set(at)
+      next = next + part < count ? next + part : 0
     }
   }, 1_000 / TURNS_PER_SECOND)
   await sleep(SETTLE)

@@ -50,10 +50,18 @@ import { type CreationOptions, creationNames, creationOptions, tcpSettings } fro
 import { Budget, currentOwner, defaultOwner, type EndReport, Owner, placeOf, setDefaultOwner } from './owner.js'
 import { enforce, type Policy, type PolicyFunction, toPolicy } from './policy.js'
 import { cachingResolver, type ResolvedAddress, type Resolver, resolveEndpoint, systemResolver } from './resolve.js'
+import { type Interest, type Interests, type Ready, select, type Selectable } from './select.js'
 import { type Handler, SERVER_OPTIONS, type ServeOptions, Server } from './server.js'
 import { type Defaults, LIMITS, type Limits, type Wait } from './stream.js'
 import { secure } from './tls.js'
-import { type ClientTls, type ClientTlsOptions, prepareClient, prepareServer, type ServerTls, type ServerTlsOptions } from './tls-options.js'
+import {
+  type ClientTls,
+  type ClientTlsOptions,
+  prepareClient,
+  prepareServer,
+  type ServerTls,
+  type ServerTlsOptions,
+} from './tls-options.js'
 import { Trace } from './trace.js'
 import { listenUnix } from './unix.js'
 
@@ -364,6 +372,11 @@ export class Network extends Owner {
    */
   async reverse(address: string, o?: Wait): Promise<string[]> {
     return namesOf(this.resolver, this.clock, address, o)
+  }
+
+  /** {@link select}, which takes sockets of any network. */
+  select<S extends Selectable>(interests: Interests<S> | Iterable<S | Interest<S>>, o?: Wait): Promise<Ready<S>[]> {
+    return select(interests, o)
   }
 
   /** A connection over a Node stream, which it takes over. */
