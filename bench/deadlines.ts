@@ -26,6 +26,10 @@ export interface Measured {
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 
+function renew(deadlines: readonly Deadline[], from: number, count: number, at: number): void {
+  for (let i = from; i < from + count; i++) deadlines[i]?.set(at)
+}
+
 export async function measure(count: number, seconds: number): Promise<Measured> {
   const deadlines: Deadline[] = []
   const reads: Promise<unknown>[] = []
@@ -44,7 +48,7 @@ export async function measure(count: number, seconds: number): Promise<Measured>
   }
   globalThis.gc?.()
 
-  const part = Math.ceil((count * RENEWALS_PER_SECOND) / TURNS_PER_SECOND)
+  const part = (count * RENEWALS_PER_SECOND) / TURNS_PER_SECOND
   const begun = performance.now()
   let turns = 0
   let next = 0
@@ -52,8 +56,8 @@ export async function measure(count: number, seconds: number): Promise<Measured>
     const at = Date.now() + LENGTH
     // What a late timer has missed is made up for.
     for (; turns < ((performance.now() - begun) / 1_000) * TURNS_PER_SECOND; turns++) {
-      for (const deadline of deadlines.slice(next, next + part)) deadline.set(at)
-      next = next + part < count ? next + part : 0
+      renew(deadlines, next, part, at)
+      next = (next + part) % count
     }
   }, 1_000 / TURNS_PER_SECOND)
   await sleep(SETTLE)

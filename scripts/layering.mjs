@@ -8,7 +8,22 @@ import { fileURLToPath } from 'node:url'
 /** Core files that may use `driver.ts` at run time; {@link DRIVER_TYPES} may name its types only. */
 const DRIVER_USERS = ['connection', 'datagram', 'unix', 'accept', 'connect', 'select', 'network']
 const DRIVER_TYPES = [
-  ...['bind', 'datagram-in', 'datagram-life', 'datagram-out', 'inbound', 'outbound', 'interop', 'lifetime', 'owner', 'deadline', 'server', 'resolve', 'names', 'options'],
+  ...[
+    'bind',
+    'datagram-in',
+    'datagram-life',
+    'datagram-out',
+    'inbound',
+    'outbound',
+    'interop',
+    'lifetime',
+    'owner',
+    'deadline',
+    'server',
+    'resolve',
+    'names',
+    'options',
+  ],
   ...['tls', 'tls-native', 'tls-portable', 'tls-stream'],
 ]
 /** The only core files that know a concrete driver: one for its default, one to adopt a socket of Node's. */
@@ -27,7 +42,7 @@ const FOUNDATIONS = {
 }
 /** Folders that stand on the public doors alone, and the doors. */
 const OUTSIDERS = ['cli', 'dialects', 'inspector', 'shapes']
-const DOORS = ['index', 'testing/index', 'dialects/dictu', 'dialects/ioto']
+const DOORS = ['index', 'testing/index', 'dialects/dictu', 'dialects/erlang', 'dialects/ioto']
 
 const LONGEST_FILE = 800
 /** Lines of code: neither blank nor comment. */

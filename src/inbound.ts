@@ -248,19 +248,25 @@ export class Inbound {
     if (this.#pending !== undefined) return pending.reject(this.inUse(pending.op))
     try {
       if (wait !== undefined || this.#side.readTime !== undefined) pending.disarm = this.#arm(wait, pending)
+      // Kept waiting before it takes anything, or another reader could overtake it with what comes after.
+      if (shouldYield()) return this.#postpone(pending)
       const result = pending.attempt()
       if (result === undefined) {
         this.#pending = pending
         return
       }
       pending.disarm?.()
-      const { resolve } = pending
-      if (shouldYield()) void turn().then(() => resolve(result as never))
-      else resolve(result as never)
+      pending.resolve(result as never)
     } catch (error) {
       pending.disarm?.()
       pending.reject(error)
     }
+  }
+
+  /** Tries when the loop has turned. Apart, since a closure over `pending` in `start` would cost each operation a context. */
+  #postpone(pending: Pending): void {
+    this.#pending = pending
+    void turn().then(() => this.#pending === pending && this.#retry(pending))
   }
 
   #arm(wait: Wait | undefined, pending: Pending): (() => void) | undefined {

@@ -61,19 +61,25 @@ export class ReaderSlot {
     if (this.#pending !== undefined || (this.#claimant !== undefined && !claimed)) return pending.reject(this.inUse(pending.op))
     try {
       if (wait !== undefined) pending.disarm = this.#arm(wait, pending)
+      // Kept waiting before it takes anything, or another receiver could overtake it with what comes after.
+      if (shouldYield()) return this.#postpone(pending)
       const result = pending.attempt()
       if (result === undefined) {
         this.#pending = pending
         return
       }
       pending.disarm?.()
-      const { resolve } = pending
-      if (shouldYield()) void turn().then(() => resolve(result as never))
-      else resolve(result as never)
+      pending.resolve(result as never)
     } catch (error) {
       pending.disarm?.()
       pending.reject(error)
     }
+  }
+
+  /** Tries when the loop has turned. Apart, since a closure over `pending` would cost each operation a context. */
+  #postpone(pending: Pending): void {
+    this.#pending = pending
+    void turn().then(() => this.#pending === pending && this.retry())
   }
 
   #arm(wait: Wait, pending: Pending): (() => void) | undefined {
@@ -94,6 +100,7 @@ export class ReaderSlot {
     if (events <= MANY) turned()
     const pending = this.#pending
     if (pending === undefined) return
+    if (shouldYield()) return this.#postpone(pending)
     let result: unknown
     try {
       result = pending.attempt()
@@ -101,9 +108,7 @@ export class ReaderSlot {
       if (this.withdraw(pending)) pending.reject(error)
       return
     }
-    if (result === undefined || !this.withdraw(pending)) return
-    if (shouldYield()) void turn().then(() => pending.resolve(result as never))
-    else pending.resolve(result as never)
+    if (result !== undefined && this.withdraw(pending)) pending.resolve(result as never)
   }
 
   /** Takes back an operation that waits, so that nothing is fetched for it; whether it did wait. It is the caller's to settle. */
