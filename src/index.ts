@@ -139,7 +139,14 @@ export {
 } from './stream.js'
 export { SessionCache } from './sessions.js'
 export type { TlsInfo } from './tls.js'
-export { ServerTls, type ClientTlsOptions, type ServerTlsOptions, type SniFunction, type TlsOptions, type TlsVersion } from './tls-options.js'
+export {
+  ServerTls,
+  type ClientTlsOptions,
+  type ServerTlsOptions,
+  type SniFunction,
+  type TlsOptions,
+  type TlsVersion,
+} from './tls-options.js'
 export type { Authorities, IdentityOptions, Pem, PemSource } from './credentials.js'
 export type { AlternativeNames, CertificateFacts } from './x509.js'
 export { Trace, type TraceEvent } from './trace.js'
