@@ -255,7 +255,9 @@ export interface ServerSettings extends Prepared {
  * import { listen, ServerTls } from 'fairlead'
  * import { developmentAuthority } from 'fairlead/testing'
  *
- * const settings = new ServerTls(await (await developmentAuthority()).issue())
+ * const authority = await developmentAuthority()
+ * const { cert, key } = await authority.issue()
+ * const settings = new ServerTls({ cert, key })
  * await using listener = await listen('tls://127.0.0.1:0', { tls: settings })
  * ```
  *

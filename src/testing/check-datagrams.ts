@@ -431,9 +431,9 @@ export const DATAGRAM_PROPERTIES: readonly Property<DatagramCase>[] = [
  * ```ts
  * import { test } from 'node:test'
  * import { Network } from 'fairlead'
- * import { checkDatagrams, memory } from 'fairlead/testing'
+ * import { checkDatagrams, type DatagramMaker, memory } from 'fairlead/testing'
  *
- * const maker = {
+ * const maker: DatagramMaker = {
  *   name: 'memory udp',
  *   network: async (limits) => ({ network: new Network({ driver: memory(), limits }) }),
  *   endpoint: async () => 'udp://127.0.0.1:0',
