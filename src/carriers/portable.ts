@@ -1,16 +1,16 @@
 /**
- * TLS by public means alone, for runtimes without the stream handles of `tls-stream.ts`: a `TLSSocket` on a `Duplex` that
+ * TLS by public means alone, for runtimes without the stream handles of `handle.ts`: a `TLSSocket` on a `Duplex` that
  * never passes on the end of the bytes below, so that the only end it can report is a close_notify.
  */
 
 import type { EventEmitter } from 'node:events'
 import { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
-import type { Address } from './address.js'
-import type { OptionHandle, StreamEvents, StreamHandle } from './driver.js'
-import { DuplexHandle } from './drivers/duplex.js'
-import { isGone, truncated } from './tls-engine.js'
-import { engineFailure } from './verdict.js'
+import type { Address } from '../address.js'
+import type { OptionHandle, StreamEvents, StreamHandle } from '../driver.js'
+import { DuplexHandle } from '../drivers/duplex.js'
+import { isGone, truncated } from './engine.js'
+import { engineFailure } from '../verdict.js'
 
 const DENO = 'Deno' in globalThis
 

@@ -1,11 +1,11 @@
 /**
  * The part of Node's stream handles that TLS moves its bytes with. They are not public: everything used is looked for once
- * per process, and where one thing is missing (other runtimes, a future Node) `tls-portable.ts` does with public means.
+ * per process, and where one thing is missing (other runtimes, a future Node) `portable.ts` does with public means.
  */
 
 import { EventEmitter } from 'node:events'
 import { TLSSocket } from 'node:tls'
-import { Broken, CODES, errorCode } from './errors.js'
+import { Broken, CODES, errorCode } from '../errors.js'
 
 /** A write in progress, as Node's handles know it; called back with a status unless it has no `oncomplete`. */
 export interface WriteRequest {

@@ -12,12 +12,12 @@
 
 import type { EventEmitter } from 'node:events'
 import type { TLSSocket } from 'node:tls'
-import type { Address } from './address.js'
-import { ReceiveBuffer } from './buffer.js'
-import type { OptionHandle, StreamEvents, StreamHandle } from './driver.js'
-import type { Engine, Pipe, ShutdownRequest, WriteRequest } from './tls-engine.js'
-import { copyPlain, engineOf, gather, isGone, newRequest, PIECE, PLAIN_SLAB, Stub, truncated } from './tls-engine.js'
-import { engineFailure } from './verdict.js'
+import type { Address } from '../address.js'
+import { ReceiveBuffer } from '../buffer.js'
+import type { OptionHandle, StreamEvents, StreamHandle } from '../driver.js'
+import type { Engine, Pipe, ShutdownRequest, WriteRequest } from './engine.js'
+import { copyPlain, engineOf, gather, isGone, newRequest, PIECE, PLAIN_SLAB, Stub, truncated } from './engine.js'
+import { engineFailure } from '../verdict.js'
 
 const ECANCELED = -125
 const EPIPE = -32

@@ -8,12 +8,12 @@ import { readSync } from 'node:fs'
 import { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { getSystemErrorName } from 'node:util'
-import type { Address } from './address.js'
-import { ReceiveBuffer } from './buffer.js'
-import type { OptionHandle, StreamEvents, StreamHandle } from './driver.js'
-import { systemCode } from './errors.js'
-import { copyPlain, type Engine, engineOf, gather, isGone, newRequest, PIECE, PLAIN_SLAB } from './tls-engine.js'
-import { engineFailure } from './verdict.js'
+import type { Address } from '../address.js'
+import { ReceiveBuffer } from '../buffer.js'
+import type { OptionHandle, StreamEvents, StreamHandle } from '../driver.js'
+import { systemCode } from '../errors.js'
+import { copyPlain, type Engine, engineOf, gather, isGone, newRequest, PIECE, PLAIN_SLAB } from './engine.js'
+import { engineFailure } from '../verdict.js'
 
 /** Decrypted bytes held for a slow reader before the socket is told to stop: more come only of what is in flight. */
 const HELD = 64 * 1024
