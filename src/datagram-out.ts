@@ -78,6 +78,8 @@ class Sending {
     this.over = true
     this.error = error
     this.disarm?.()
+    // Some runtimes say that a datagram is sent without ever turning the loop in between.
+    if (error === undefined && this.#promise !== undefined && shouldYield()) return void turn().then(this.#resolve)
     if (error === undefined) return this.#resolve()
     this.#promise?.catch(ignore)
     this.#reject(error)
