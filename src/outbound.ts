@@ -31,6 +31,11 @@ const NOTHING: Batch = Object.freeze({ pieces: NONE, left: 0 })
 
 const DONE: Promise<void> = Promise.resolve()
 
+interface Shutting {
+  readonly promise: Promise<void>
+  readonly giveUp: (error: unknown) => void
+}
+
 export class Outbound {
   bytesWritten = 0
   readonly #handle: StreamHandle
@@ -42,7 +47,8 @@ export class Outbound {
   #flying = 0
   #error: SocketError | undefined
   #ending: Promise<void> | undefined
-  #shutting: Promise<void> | undefined
+  /** The end on its way to the system. */
+  #shutting: Shutting | undefined
   #shut = false
 
   constructor(handle: StreamHandle, side: Side) {
@@ -118,6 +124,8 @@ export class Outbound {
     // An end that waits for what is given up now would wait for ever.
     const why = this.#side.refusal ?? this.#error
     if (why !== undefined) for (const job of this.#jobs.splice(0)) this.#giveUp(job, why)
+    // Nor does every system answer for a socket that was destroyed meanwhile.
+    if (why !== undefined) this.#shutting?.giveUp(again(why, this.#side.facts('end')))
     return lost
   }
 
@@ -401,11 +409,13 @@ export class Outbound {
     }
     if (this.#error !== undefined) throw again(this.#error, this.#side.facts('end'))
     this.#shutting ??= this.#shutdown()
-    await this.#shutting
+    await this.#shutting.promise
   }
 
-  #shutdown(): Promise<void> {
-    return new Promise((resolve, reject) => {
+  #shutdown(): Shutting {
+    let giveUp: (error: unknown) => void = () => {}
+    const promise = new Promise<void>((resolve, reject) => {
+      giveUp = reject
       this.#handle.shutdown((error) => {
         if (error === undefined || error === null) {
           this.#shut = true
@@ -419,6 +429,7 @@ export class Outbound {
         reject(again(this.#error as SocketError, this.#side.facts('end')))
       })
     })
+    return { promise, giveUp }
   }
 }
 

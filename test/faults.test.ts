@@ -177,6 +177,15 @@ describe('connections under faults', () => {
     assert.deepEqual(await reading, data)
   })
 
+  test('an end that silence swallowed is woken by an abort', async () => {
+    const pair = connectionPair({ faults: [{}, undefined] })
+    pair.faults[0]?.silence()
+    const ending = pair.a.end()
+    pair.a.abort()
+    await assert.rejects(ending, { name: 'Closed', code: 'ABORTED' })
+    await pair.owner.end({ abort: true })
+  })
+
   test('silence is ended by deadlines alone: of a read, of a write, of a close', async () => {
     const clock = new VirtualClock()
     await using pair = connectionPair({ clock, faults: [{}, undefined] })

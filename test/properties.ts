@@ -182,7 +182,7 @@ export const PROPERTIES: Readonly<Record<string, Row>> = {
   X7: at('unix.test.ts'),
   X8: { at: ['accept.test.ts', 'server.test.ts'], verdict: { adapted: 'exact where the driver knows, an estimate on the node driver' } },
   X9: at('tls-server.test.ts'),
-  X10: not({ not: 'the history checker over 10,000 fault schedules comes later' }),
+  X10: at('fuzz/history.test.ts'),
 
   D1: checked,
   D2: checked,
