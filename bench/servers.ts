@@ -110,5 +110,6 @@ answer({
     await measure(send, receive, count / 10)
     return measure(send, receive, count)
   },
+  connections: async (o: { way: string; count: number }) => (await import('./connections.js')).connections(o),
   deadlines: async (o: { count: number; seconds: number }) => (await import('./deadlines.js')).measure(o.count, o.seconds),
 })

@@ -383,6 +383,25 @@ const trickle: Workload = async (effort) => {
   ]
 }
 
+/** Connections dialled, accepted and closed again, both ends in one process. */
+const connections: Workload = async (effort) => {
+  const ways = ['node:net', 'fairlead']
+  const count = effort.quick ? 2_000 : 8_000
+  const costs: number[][] = ways.map(() => [])
+  for (let run = 0; run < effort.runs; run++) {
+    for (const [i, way] of ways.entries()) {
+      costs[i]?.push(await withChildren((start) => start('servers', 0).call<number>('connections', { way, count })))
+    }
+  }
+  return ways.map((subject, i) => ({
+    workload: 'connections, one after the other',
+    subject,
+    measure: 'CPU µs per dial, accept and close',
+    value: spread(costs[i] as number[]),
+    ratio: spread(ratios(costs[i] as number[], costs[0] as number[])),
+  }))
+}
+
 /** Live deadlines, each renewed ten times a second. */
 const deadlines: Workload = async (effort) => {
   const o = effort.quick ? { count: 20_000, seconds: 2 } : { count: 100_000, seconds: 5 }
@@ -434,6 +453,7 @@ export const workloads: Record<string, Workload> = {
   udp,
   delivery,
   select: rounds,
+  connections,
   idle,
   frames,
   stall,

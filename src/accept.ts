@@ -456,7 +456,7 @@ export class Listener implements Owned, Watched {
   moveTo(owner: Owner): void {
     move(this.#bond, owner, this.#operation)
     this.#birth = { ...this.#birth, owner }
-    for (const connection of this.#ready) connection.moveTo(owner)
+    for (const connection of this.#ready) if (connection.state !== 'closed') connection.moveTo(owner)
   }
 
   /** From now on it is closed when nobody has it any more. @internal for whoever hands it to a user */

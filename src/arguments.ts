@@ -2,6 +2,11 @@
 
 import { invalidType, outOfRange } from './errors.js'
 
+export function flag(name: string, value: unknown): boolean {
+  if (typeof value !== 'boolean') throw invalidType(name, 'a boolean', value)
+  return value
+}
+
 /** A whole number within bounds. A fraction is of the wrong type, as it is to the system calls behind most of these. */
 export function wholeNumber(name: string, value: unknown, least: number, most: number = Number.MAX_SAFE_INTEGER): number {
   if (typeof value !== 'number' || (Number.isFinite(value) && !Number.isInteger(value))) throw invalidType(name, 'a whole number', value)

@@ -11,6 +11,7 @@ import {
   type ParsedEndpoint,
   reachableEndpoint,
 } from './address.js'
+import { oneOf } from './arguments.js'
 import { DatagramSocket } from './datagram.js'
 import type { DatagramUrl } from './datagram-life.js'
 import { refusePast, spanning, within } from './deadline.js'
@@ -61,7 +62,7 @@ export async function bindDatagram(ground: Ground, endpoint: ParsedEndpoint, o: 
   }
   const open = opener(ground, endpoint, o, facts)
   let refusal: unknown
-  const addresses = await ground.owner.opening(o, 'bind', (wait) => localAddresses(ground, endpoint, wait, facts))
+  const addresses = await ground.owner.opening(o, facts, (wait) => localAddresses(ground, endpoint, wait, facts))
   for (const address of addresses) {
     enforce(ground.policy, { direction: 'listen', endpoint, address }, facts)
     try {
@@ -92,9 +93,10 @@ export async function connectDatagram(
   const literal = addressOf(endpoint)
   const name = literal === undefined ? { name: (endpoint as IpEndpoint).host as string } : undefined
   if (name !== undefined) enforce(ground.policy, { direction: 'connect', endpoint, ...name }, facts)
+  if (o.family !== undefined) oneOf('family', o.family, [4, 6])
   const family = o.family ?? (from?.family === 'ipv4' ? 4 : from?.family === 'ipv6' ? 6 : undefined)
   const look = (wait: Wait) => lookUp(ground, endpoint as IpEndpoint, family, wait, facts)
-  const addresses = literal === undefined ? await ground.owner.opening(o, 'connect', look) : [literal]
+  const addresses = literal === undefined ? await ground.owner.opening(o, facts, look) : [literal]
   let refusal: unknown
   for (const address of addresses) {
     try {
@@ -115,8 +117,9 @@ function opener({ driver, owner, policy, resolver }: Ground, endpoint: ParsedEnd
   const { transport } = endpoint
   const { clock, limits, budget } = owner.shared
   const where = placeOf(owner.shared)
-  owner.mustLive()
-  refusePast({ timeout: o.timeout, deadline: o.deadline, signal: o.signal }, clock, () => facts)
+  owner.mustLive(facts)
+  const wait = { deadline: o.deadline, signal: o.signal }
+  refusePast({ ...wait, timeout: o.timeout }, clock, () => facts)
   const lacking = transport === 'udp' ? true : driver.guarantees[transport as 'unixgram' | 'unixpacket']
   if (lacking !== true) {
     throw new SystemFailure('UNSUPPORTED', `the ${driver.name} driver has no ${transport}: sockets: ${lacking}`, facts)
@@ -142,6 +145,12 @@ function opener({ driver, owner, policy, resolver }: Ground, endpoint: ParsedEnd
       handle = await driver.bind(at, settings)
     } catch (error) {
       throw failure(error, facts)
+    }
+    try {
+      refusePast(wait, clock, () => facts)
+    } catch (error) {
+      handle.close(() => {})
+      throw error
     }
     const { name } = driver
     const origin = { owner, driver: name, transport, ipv6Only: settings.ipv6Only, resolver, policy, meter }

@@ -1,6 +1,6 @@
 /** The codecs that come with the library. All limits are on by default, and hold in both directions. */
 
-import { limit, oneOf, wholeNumber } from './arguments.js'
+import { flag, limit, oneOf, wholeNumber } from './arguments.js'
 import { bytesOf as viewOf, strictText } from './bytes.js'
 import { FrameError, invalidType, outOfRange, refuseUnknown } from './errors.js'
 import { type Codec, type Cut, defineCodec, type FrameInput, type FrameOutput, type Mapping } from './framing.js'
@@ -18,10 +18,10 @@ function tooLong(length: number, max: number): FrameError {
 }
 
 /** The bytes of a message: a view, or the UTF-8 of a string. */
-function bytesOf(message: Bytes | string): Uint8Array {
+function bytesOf(message: Bytes | string, name = 'message'): Uint8Array {
   if (typeof message === 'string' && !wellFormed(message))
     throw refuse('BAD_MESSAGE', 'the string holds half of a surrogate pair, which has no UTF-8')
-  return viewOf(message, 'message')
+  return viewOf(message, name)
 }
 
 /** As `bytesOf`, at most `max` of them. */
@@ -70,7 +70,7 @@ function lengthPrefixed(o: LengthOptions = {}): Codec<Uint8Array, Bytes | string
   refuseUnknown(o, ['bytes', 'endian', 'includesHeader', 'max'], 'lengthPrefixed')
   const bytes = oneOf('bytes', o.bytes ?? 4, [1, 2, 4, 8])
   const endian = oneOf('endian', o.endian ?? 'big', ['big', 'little'])
-  const adjust = o.includesHeader === true ? -bytes : 0
+  const adjust = flag('includesHeader', o.includesHeader ?? false) ? -bytes : 0
   return behindHeader(`length(${bytes}, ${endian})`, {
     size: bytes,
     at: 0,
@@ -308,7 +308,9 @@ function lines(o: LinesOptions = {}): Codec<string> | Codec<Uint8Array, Bytes | 
   refuseUnknown(o, ['ending', 'encoding', 'fatal', 'lastUnterminated', 'max'], 'lines')
   const ending = oneOf('ending', o.ending ?? 'either', ['lf', 'crlf', 'either'])
   const encoding = oneOf('encoding', o.encoding ?? 'utf8', ['utf8', 'latin1', 'bytes'])
-  const shape: LineShape = { name: `lines(${ending})`, max: maxOf(o, LIMITS.line), ending, lastUnterminated: o.lastUnterminated === true }
+  const lastUnterminated = flag('lastUnterminated', o.lastUnterminated ?? false)
+  const fatal = flag('fatal', o.fatal ?? false)
+  const shape: LineShape = { name: `lines(${ending})`, max: maxOf(o, LIMITS.line), ending, lastUnterminated }
   if (encoding === 'bytes') {
     return lineCodec<Uint8Array, Bytes | string>(
       shape,
@@ -320,7 +322,6 @@ function lines(o: LinesOptions = {}): Codec<string> | Codec<Uint8Array, Bytes | 
       },
     )
   }
-  const fatal = o.fatal === true
   return lineCodec<string>(
     shape,
     (input, length) => textOf(input, length, encoding, fatal),
@@ -428,7 +429,7 @@ function lineEnd(input: FrameInput, max: number, ending: LineEnding): number {
  */
 function delimited(delimiter: Bytes | string, o: MaxOptions = {}): Codec<Uint8Array, Bytes | string> {
   refuseUnknown(o, ['max'], 'delimited')
-  const mark = bytesOf(delimiter).slice()
+  const mark = bytesOf(delimiter, 'delimiter').slice()
   if (mark.length === 0) throw outOfRange('delimiter', 'at least one byte', delimiter)
   const max = maxOf(o, LIMITS.line)
   return defineCodec<Uint8Array, Bytes | string>({

@@ -251,9 +251,14 @@ export class Connection implements Owned, Watched {
     return new Delivery(this, this.#life.in.source(this), mode, handler)
   }
 
+  /** Whether an error says no more than that this connection ended or broke, which its close event tells. @internal */
+  tells(error: unknown): boolean {
+    return this.#life.tells(error)
+  }
+
   /** The handler of a delivery failed. @internal */
   handlerFailed(error: SocketError): void {
-    tell(this.#life.shared, { type: 'error', id: this.id, op: 'deliver', error })
+    if (!this.tells(error)) tell(this.#life.shared, { type: 'error', id: this.id, op: 'deliver', error })
     // What was closed in order is still flushed.
     if (this.state !== 'closed') this.abort(error)
   }
@@ -284,6 +289,13 @@ export class Connection implements Owned, Watched {
   /** Sends what is welcome now, at least one byte; resolves with the count. */
   writeSome(data: Bytes | string | readonly Bytes[], o?: Wait): Promise<number> {
     return this.#life.out.writeSome(data, o)
+  }
+
+  /**
+   * As `writeSome`, but never waits: how many bytes were welcome now, 0 if none. Throws what `writeSome` rejects with.
+   */
+  tryWrite(data: Bytes | string | readonly Bytes[]): number {
+    return this.#life.out.tryWrite(data)
   }
 
   /** Resolves when everything written has been handed to the system. */
@@ -419,9 +431,10 @@ export class Connection implements Owned, Watched {
         ? prepareClient({ handshakeTimeout: limits.handshake, ...given }, this.#target())
         : prepareServer(settings ?? (given as ServerTlsOptions), limits.handshake)
     await this.#life.out.flush(wait)
+    this.#life.mustLive('startTls')
     if (this.#life.in.busy) throw new Busy('BUSY', `${CODES.Busy.BUSY}: startTls while a read is pending`, facts)
     const first = implicit === true ? this.#life.in.surrender() : undefined
-    const buffered = implicit === true ? 0 : this.#life.in.buffered || (this.#life.in.tryRead(undefined)?.length ?? 0)
+    const buffered = implicit === true ? 0 : this.#life.in.buffered || (this.#life.in.take(undefined, 'startTls')?.length ?? 0)
     if (buffered > 0) {
       const error = new TlsError('PLAINTEXT_BUFFERED', `${CODES.TlsError.PLAINTEXT_BUFFERED}: ${buffered} bytes`, facts)
       this.abort(error)
@@ -430,6 +443,7 @@ export class Connection implements Owned, Watched {
     if (reply !== undefined) {
       await this.#life.out.write(reply, wait)
       await this.#life.out.flush(wait)
+      this.#life.mustLive('startTls')
     }
     const consumed = new Closed('CONSUMED', `${CODES.Closed.CONSUMED}: startTls`, facts)
     this.#life.refuse(consumed)
@@ -437,7 +451,7 @@ export class Connection implements Owned, Watched {
       const ends = signal ? AbortSignal.any([signal, this.signal]) : this.signal
       const { handle, info } = await secure(this.#life.handle, tls, { clock, wait: { ...wait, signal: ends }, facts, first })
       this.#life.hand(consumed)
-      return this.#heir(handle, info, where)
+      return this.#heir(handle, { ...this.#life.legacy, security: info }, where)
     } catch (error) {
       // Ended from outside, by its owner perhaps, while the handshake was under way.
       if (this.#life.report?.reason !== undefined) throw again(this.#life.report.reason, facts)
@@ -446,9 +460,9 @@ export class Connection implements Owned, Watched {
     }
   }
 
-  /** This connection, upgraded, as the object that goes on; in the hands of the same user. */
-  #heir(handle: StreamHandle, security: TlsInfo, where: string | undefined): Connection {
-    const heir = new Connection(handle, { ...this.#life.legacy, security })
+  /** The object that goes on with this stream; in the hands of the same user. */
+  #heir(handle: StreamHandle, origin: Origin, where: string | undefined): Connection {
+    const heir = new Connection(handle, origin)
     return this.#life.face instanceof WeakRef ? heir.given(where) : heir
   }
 
@@ -467,7 +481,7 @@ export class Connection implements Owned, Watched {
     const unread = this.#life.in.surrender()
     const unsent = this.#life.out.surrender()
     this.#life.hand(new Closed('CONSUMED', `${CODES.Closed.CONSUMED}: ${op}`, this.facts(op)))
-    const heir = new Connection(this.#life.handle, this.#life.legacy)
+    const heir = this.#heir(this.#life.handle, this.#life.legacy, placeOf(this.#life.shared))
     heir.unread(unread)
     void heir.write(unsent)
     return heir

@@ -1,10 +1,10 @@
 /** The receiving half of a datagram socket: one reader at a time, nothing lost to a deadline. */
 
 import { type Address, formatAddress } from './address.js'
-import { wholeNumber } from './arguments.js'
+import { limit } from './arguments.js'
 import type { Source } from './delivery.js'
 import type { DatagramHandle } from './driver.js'
-import { Closed, FrameError, invalidType, type Phase, type SocketError } from './errors.js'
+import { Closed, FrameError, invalidType, type Phase, SocketError } from './errors.js'
 import type { Codec } from './framing.js'
 import { type Pending, ReaderSlot, type Slotted } from './slot.js'
 import type { CloseReport, Wait } from './stream.js'
@@ -103,7 +103,7 @@ export class DatagramInbound {
   }
 
   receiveMany(max: number, o: Wait | undefined): Promise<Datagram[]> {
-    const most = Math.min(wholeNumber('max', max, 1), this.#side.shared.limits.datagrams)
+    const most = Math.min(limit('max', max, 1), this.#side.shared.limits.datagrams)
     const attempt = () => {
       let datagram = this.#take('receiveMany')
       if (datagram === undefined) return undefined
@@ -206,7 +206,8 @@ export class DatagramInbound {
       message = decoder.next()
       more = decoder.next() !== undefined || decoder.rest().length > 0
     } catch (error) {
-      throw error instanceof FrameError ? bad(error.code, `is no message: ${error.message}`, error) : error
+      if (error instanceof FrameError) throw bad(error.code, `is no message: ${error.message}`, error)
+      throw error instanceof SocketError ? error : bad('BAD_FRAME', `is no message: the codec failed: ${String(error)}`, error)
     }
     if (message === undefined) throw bad('INCOMPLETE', 'holds no message')
     if (more) throw bad('BAD_FRAME', 'holds more than one message')

@@ -182,6 +182,7 @@ export class DatagramLife implements DatagramSide, StreamEvents, Member {
   #shut(): void {
     if (this.#shutting) return
     this.#shutting = true
+    this.out.release()
     this.handle.close(() => {
       this.#finish({ clean: true, unsent: 0 })
       this.owner.remove(this, false)

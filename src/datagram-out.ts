@@ -16,7 +16,7 @@ import {
 } from './address.js'
 import { bytesOf } from './bytes.js'
 import type { DatagramInbound, DatagramSide } from './datagram-in.js'
-import { arm, shouldYield, spanning, turn, within } from './deadline.js'
+import { arm, refusePast, shouldYield, spanning, turn, within } from './deadline.js'
 import type { DatagramHandle } from './driver.js'
 import { AddressError, again, CODES, type CodeOf, type ErrorFacts, invalidType, show, SocketError, SystemFailure } from './errors.js'
 import { enforce, type PolicyFunction } from './policy.js'
@@ -78,8 +78,6 @@ class Sending {
     this.over = true
     this.error = error
     this.disarm?.()
-    // Some runtimes say that a datagram is sent without ever turning the loop in between.
-    if (error === undefined && this.#promise !== undefined && shouldYield()) return void turn().then(this.#resolve)
     if (error === undefined) return this.#resolve()
     this.#promise?.catch(ignore)
     this.#reject(error)
@@ -106,6 +104,8 @@ export class DatagramOutbound {
   #moving = false
   #stopBudget: (() => void) | undefined
   readonly #waiters: Set<() => void> = new Set()
+  /** What is under way outside of the socket, a look-up or a batch that is being made: what refuses it, and its verb. */
+  readonly #errands: Map<(error: SocketError) => void, string> = new Map()
   #drained: (() => void) | undefined
   #refusal: SocketError | undefined
   #rejected: Promise<never> | undefined
@@ -119,7 +119,8 @@ export class DatagramOutbound {
 
   /** What a user started and has not come to its end. */
   get waiting(): string | undefined {
-    return this.unsent > 0 ? 'send' : this.#waiters.size > 0 ? 'waitWritable' : undefined
+    if (this.unsent > 0 || this.#queue.size > 0) return 'send'
+    return this.#waiters.size > 0 ? 'waitWritable' : this.#errands.values().next().value
   }
 
   /** Whether a send would be taken at once. */
@@ -188,14 +189,16 @@ export class DatagramOutbound {
       throw error instanceof AddressError ? again(error, facts) : error
     }
     const text = formatEndpoint(endpoint)
-    const bad = (code: CodeOf<'AddressError'>, what: string) => new AddressError(code, `${what} in ${show(text)}`, facts)
-    if (endpoint.transport !== transport) throw bad('BAD_SCHEME', `expected ${transport}: to send to, got ${show(endpoint.transport)}`)
+    const bad = (code: CodeOf<'AddressError'>, what: string, expected: string) =>
+      new AddressError(code, `${what} in ${show(text)}: expected ${expected}`, facts)
+    if (endpoint.transport !== transport) throw bad('BAD_SCHEME', `bad scheme ${show(endpoint.transport)}`, `${transport}:`)
     if (!isUnixEndpoint(endpoint)) {
-      if (endpoint.port === 0) throw bad('BAD_PORT', 'bad port 0: expected 1 to 65535')
-      if (endpoint.host === undefined) throw bad('BAD_HOST', 'no host: expected a name or an address')
+      if (endpoint.port === 0) throw bad('BAD_PORT', 'bad port 0', '1 to 65535')
+      if (endpoint.host === undefined) throw bad('BAD_HOST', 'no host', 'a name or an address')
     }
     const address = addressOf(endpoint)
-    if (address === undefined && isAddress) throw bad('BAD_HOST', 'a name: expected an IP address in an object with a family')
+    if (isAddress && address?.family !== to.family)
+      throw bad('BAD_HOST', 'bad host', `an address of the family ${show(to.family)}, as the object says`)
     return address ?? (endpoint as IpEndpoint)
   }
 
@@ -230,10 +233,8 @@ export class DatagramOutbound {
     const facts: ErrorFacts = { ...this.#side.facts(op), endpoint: formatEndpoint(endpoint) }
     const left = spanning(o, clock)
     enforce(policy, { direction: 'connect', endpoint, name: host }, facts)
-    const found = await within(resolveEndpoint({ ...endpoint, host }, resolver, {}, facts), o, clock, () => ({
-      ...facts,
-      phase: 'resolve',
-    }))
+    const ask = (signal: AbortSignal) => resolveEndpoint({ ...endpoint, host }, resolver, { signal }, facts)
+    const found = await this.#outside(op, ask, o, () => ({ ...facts, phase: 'resolve' }))
     let refusal: unknown
     for (const address of found.filter((one) => this.fits(one))) {
       try {
@@ -246,6 +247,22 @@ export class DatagramOutbound {
     throw refusal ?? this.#unfit(found[0] as Address, op)
   }
 
+  /** Waits for what is not up to the socket, until `o` ends or the socket does. */
+  async #outside<T>(op: string, begin: (nobodyWaits: AbortSignal) => Promise<T>, o: Wait | undefined, facts: () => ErrorFacts): Promise<T> {
+    const nobodyWaits = new AbortController()
+    let refuse!: (error: SocketError) => void
+    const refused = new Promise<never>((_, reject) => {
+      refuse = (error) => reject(again(error, facts()))
+    })
+    this.#errands.set(refuse, op)
+    try {
+      return await within(Promise.race([begin(nobodyWaits.signal), refused]), o, this.#side.shared.clock, facts)
+    } finally {
+      this.#errands.delete(refuse)
+      nobodyWaits.abort()
+    }
+  }
+
   #submit(bytes: Uint8Array, to: Address | undefined, o: Wait | undefined, op: string): Promise<void> {
     const { length } = bytes
     const longest = LONGEST[(to ?? (this.#handle.remote as Address)).family]
@@ -256,10 +273,17 @@ export class DatagramOutbound {
     if (o !== undefined) sending.disarm = this.#arm(sending, o)
     this.#hold(length)
     if (this.#queue.size > 0 || !this.#room || !this.#hand(sending)) this.#queue.add(sending)
-    if (!sending.over) return sending.promise
+    if (!sending.over) return shouldYield() ? this.#afterTurn(sending.promise) : sending.promise
     if (sending.error !== undefined) return this.#reject(sending.error)
     // A system that takes everything at once must not keep a loop of sends from letting others run.
     return shouldYield() ? turn() : DONE
+  }
+
+  /** A runtime may say that it has sent in a callback, and yet before the loop turns. */
+  #afterTurn(promise: Promise<void>): Promise<void> {
+    const later = promise.then(turn)
+    later.catch(ignore)
+    return later
   }
 
   #arm(sending: Sending, o: Wait): (() => void) | undefined {
@@ -335,8 +359,18 @@ export class DatagramOutbound {
     this.#side.changed()
   }
 
-  async sendMany(batch: Iterable<Outgoing> | AsyncIterable<Outgoing>, o: Wait | undefined): Promise<number> {
-    const left = spanning(o, this.#side.shared.clock)
+  sendMany(batch: Iterable<Outgoing> | AsyncIterable<Outgoing>, o: Wait | undefined): Promise<number> {
+    const promise = this.#sendAll(batch, o)
+    promise.catch(ignore)
+    return promise
+  }
+
+  async #sendAll(batch: Iterable<Outgoing> | AsyncIterable<Outgoing>, o: Wait | undefined): Promise<number> {
+    const facts = () => ({ ...this.#side.facts('sendMany'), datagramsWritten: 0 })
+    if (this.#refusal !== undefined) throw again(this.#refusal, facts())
+    const { clock } = this.#side.shared
+    if (o !== undefined) refusePast(o, clock, facts)
+    const left = spanning(o, clock)
     let sent = 0
     const under: Promise<void>[] = []
     const settle = async () => {
@@ -349,26 +383,57 @@ export class DatagramOutbound {
           failed ??= { error }
         }
       }
-      if (failed === undefined) return
-      throw failed.error instanceof SocketError ? again(failed.error, { op: 'sendMany', datagramsWritten: sent }) : failed.error
+      if (failed !== undefined) throw failed.error
     }
-    const one = ({ data, to }: Outgoing) => {
-      const promise = this.send(data, to, left(), 'sendMany')
+    const one = (outgoing: Outgoing) => {
+      if (typeof outgoing !== 'object' || outgoing === null) throw invalidType('a datagram of the batch', 'an object with data', outgoing)
+      const promise = this.send(outgoing.data, outgoing.to, left(), 'sendMany')
       if (promise === DONE) return void sent++
       under.push(promise)
       return under.length >= BATCH || this.#queue.size > 0 || promise === this.#rejected ? settle() : undefined
     }
-    if (Symbol.iterator in Object(batch)) {
-      for (const outgoing of batch as Iterable<Outgoing>) {
-        const settling = one(outgoing)
-        if (settling !== undefined) await settling
-        if (shouldYield()) await turn()
+    const pending = () => {}
+    this.#errands.set(pending, 'sendMany')
+    try {
+      if (Symbol.iterator in Object(batch)) {
+        for (const outgoing of batch as Iterable<Outgoing>) {
+          const settling = one(outgoing)
+          if (settling !== undefined) await settling
+          if (shouldYield()) await turn()
+        }
+      } else if (Symbol.asyncIterator in Object(batch)) {
+        await this.#each(batch as AsyncIterable<Outgoing>, one, left, facts)
+      } else throw invalidType('batch', 'iterable', batch)
+      if (under.length > 0) await settle()
+      return sent
+    } catch (error) {
+      if (!(error instanceof SocketError)) throw error
+      await settle().catch(ignore)
+      throw again(error, { op: 'sendMany', datagramsWritten: sent })
+    } finally {
+      this.#errands.delete(pending)
+    }
+  }
+
+  /** `for await`, but that a step which does not come is given up. */
+  async #each(
+    batch: AsyncIterable<Outgoing>,
+    one: (outgoing: Outgoing) => unknown,
+    left: () => Wait | undefined,
+    facts: () => ErrorFacts,
+  ): Promise<void> {
+    const iterator = batch[Symbol.asyncIterator]()
+    try {
+      for (;;) {
+        const { done, value } = await this.#outside('sendMany', async () => iterator.next(), left(), facts)
+        if (done) return
+        await one(value)
       }
-    } else if (Symbol.asyncIterator in Object(batch)) {
-      for await (const outgoing of batch) await one(outgoing)
-    } else throw invalidType('batch', 'iterable', batch)
-    await settle()
-    return sent
+    } catch (error) {
+      // A generator answers behind its step, which may never come.
+      void (async () => iterator.return?.())().catch(ignore)
+      throw error
+    }
   }
 
   waitWritable(o: Wait | undefined): Promise<void> {
@@ -397,6 +462,7 @@ export class DatagramOutbound {
   refuse(error: SocketError): void {
     this.#refusal ??= error
     for (const fn of [...this.#waiters]) fn()
+    for (const refuse of [...this.#errands.keys()]) refuse(error)
   }
 
   /** Calls `fn` when the driver has everything. */
@@ -413,8 +479,12 @@ export class DatagramOutbound {
       sending.settle(again(reason, { ...this.#side.facts(sending.op), bytesWritten: 0 }))
     }
     this.#queue.clear()
-    this.#stopBudget?.()
     return lost
+  }
+
+  /** Nothing will be sent any more. */
+  release(): void {
+    this.#stopBudget?.()
   }
 }
 

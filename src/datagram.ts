@@ -6,7 +6,17 @@ import { DatagramLife, type DatagramOrigin, type DatagramUrl } from './datagram-
 import type { Outgoing } from './datagram-out.js'
 import { Delivery, type DeliveryMode } from './delivery.js'
 import type { DatagramHandle } from './driver.js'
-import { AddressError, type ErrorFacts, invalidType, refuseUnknown, show, type SocketError, systemFailure } from './errors.js'
+import {
+  AddressError,
+  type CodeOf,
+  type ErrorFacts,
+  invalidType,
+  refuseUnknown,
+  show,
+  type SocketError,
+  SystemFailure,
+  systemFailure,
+} from './errors.js'
 import type { Codec } from './framing.js'
 import {
   getOption,
@@ -211,7 +221,7 @@ export class DatagramSocket implements Owned, Watched {
 
   /**
    * Sends all of `batch`, several at once; resolves with how many that were. A failure ends it, with `datagramsWritten`: how
-   * many were sent. `o` holds for all together.
+   * many were sent. `o` holds for all together, also for the making of the batch. Its rejection is pre-handled.
    */
   sendMany(batch: Iterable<Outgoing> | AsyncIterable<Outgoing>, o?: Wait): Promise<number> {
     return this.#life.out.sendMany(batch, o)
@@ -280,8 +290,10 @@ export class DatagramSocket implements Owned, Watched {
       throw new AddressError('BAD_HOST', `bad source ${show(o.source)}: expected an address of the family of ${group}`, facts)
     try {
       this.#life.handle[op](group, o.interface, o.source)
-    } catch (error) {
-      throw systemFailure(error, facts)
+    } catch (cause) {
+      const { code, message } = systemFailure(cause, facts)
+      const where = `${o.interface === undefined ? '' : ` on ${show(o.interface)}`}${o.source === undefined ? '' : ` from ${show(o.source)}`}`
+      throw new SystemFailure(code as CodeOf<'SystemFailure'>, `cannot ${op} ${group}${where}: ${message}`, { ...facts, cause })
     }
   }
 

@@ -3,6 +3,7 @@
 import { wholeNumber } from './arguments.js'
 import { shouldYield, turn } from './deadline.js'
 import { Broken, broken, Busy, Closed, CODES, invalidType, outOfRange, type SocketError } from './errors.js'
+import { inThisContext } from './owner.js'
 import type { Pending } from './slot.js'
 import type { CloseReport } from './stream.js'
 
@@ -24,7 +25,9 @@ export interface Source<T> {
   release(waiter: Pending): void
   /** What is here now; undefined when there is nothing, and the waiter is told when to look again. Throws what broke the input. */
   take(): T | typeof END | undefined
-  /** The handler failed: tells so, and aborts what is not closed. */
+  /** Whether an error says no more than that this socket ended or broke. */
+  tells?(error: unknown): boolean
+  /** The handler failed: tells so, unless that is what the error says, and aborts what is not closed. */
   fail(error: SocketError): void
 }
 
@@ -62,6 +65,8 @@ export class Delivery implements Pending {
   #once = false
   /** A call of the handler has not returned, or the event loop is given a turn between two. */
   #running = false
+  /** A call of the handler has not come to its first `await`. */
+  #calling = false
   #stopped = false
   #over: CloseReport | undefined
   #done: Promise<CloseReport> | undefined
@@ -80,7 +85,7 @@ export class Delivery implements Pending {
     if (other !== undefined && other.#over === undefined)
       throw new Busy('BUSY', `${CODES.Busy.BUSY}: deliver before stop()`, { op: 'deliver' })
     this.#source = source
-    this.#handler = handler
+    this.#handler = inThisContext(handler)
     if (callsOf(mode) > 0) source.occupy(this)
     this.#resume(mode)
     deliveries.set(socket, this)
@@ -129,12 +134,13 @@ export class Delivery implements Pending {
 
   /**
    * Ends the delivery and gives the reader slot back at once, with everything undelivered still readable. Resolves when a
-   * call of the handler that is under way has come to its end, so the handler itself must not wait for it. Idempotent.
+   * call of the handler that is under way has come to its end; at once if that call itself stops the delivery before its first
+   * `await`. Behind it, a handler must not wait for this. Idempotent.
    */
   async stop(): Promise<void> {
     if (this.#over === undefined) this.#stopped = true
     this.#finish(DONE)
-    await this.done
+    if (!this.#calling) await this.done
   }
 
   /**
@@ -177,18 +183,21 @@ export class Delivery implements Pending {
       // The slot is free before the last call, so that its handler can read or ask for more.
       if (--this.#left === 0) this.#source.release(this)
       this.#running = true
+      this.#calling = true
       try {
         const result = this.#handler(item as never)
-        if (isThenable(result)) return this.#later(result)
+        if (isThenable(result)) return this.#later(Promise.resolve(result))
       } catch (error) {
         return this.#failed(error)
+      } finally {
+        this.#calling = false
       }
       this.#running = false
     }
     this.#report()
   }
 
-  #later(waiting: PromiseLike<unknown>): undefined {
+  #later(waiting: Promise<unknown>): undefined {
     this.#running = true
     waiting.then(this.#resumed, this.#rejected)
   }
@@ -203,7 +212,7 @@ export class Delivery implements Pending {
 
   #failed(cause: unknown): undefined {
     this.#running = false
-    const error = handlerFailed(cause)
+    const error = this.#source.tells?.(cause) ? (cause as SocketError) : handlerFailed(cause)
     const report = failure(error)
     if (this.#stopped) this.#over = report
     this.#finish(report)

@@ -96,6 +96,7 @@ export const CODES = {
   SystemFailure: {
     EADDRINUSE: 'the address is already in use',
     EADDRNOTAVAIL: 'the address is not available on this machine',
+    ENODEV: 'there is no such network interface',
     EACCES: 'permission denied',
     EPERM: 'the operation is not permitted',
     ECONNREFUSED: 'the connection was refused',
@@ -325,6 +326,7 @@ function editDistance(a: string, b: string): number {
 
 /** Refuses every own key of `options` that is not in `known`, naming the nearest known one. */
 export function refuseUnknown(options: object, known: Iterable<string>, op: string): void {
+  if (typeof options !== 'object' || options === null) throw invalidType('options', 'an object', options)
   const names = known instanceof Set ? (known as ReadonlySet<string>) : new Set(known)
   for (const key of Object.keys(options)) {
     if (names.has(key)) continue
@@ -373,8 +375,11 @@ function sentence(table: Record<string, string>, code: string, error: unknown): 
 export function again(first: SocketError, facts: ErrorFacts): SocketError {
   const Class = first.constructor as new (code: string, message: string, facts: ErrorFacts) => SocketError
   const { op: _op, phase, ...kept } = first
-  // A repetition of a repetition has the first one as its cause, not a chain that grows with every call.
-  const { cause } = first
-  const origin = cause instanceof SocketError && cause.name === first.name && cause.code === first.code ? cause : first
-  return new Class(first.code, first.message, { ...(phase && { phase }), ...kept, ...facts, cause: origin })
+  return new Class(first.code, first.message, { ...(phase && { phase }), ...kept, ...facts, cause: originOf(first) })
+}
+
+/** What an error repeats. A repetition of a repetition has the first one as its cause, not a chain that grows with every call. */
+export function originOf(error: SocketError): SocketError {
+  const { cause } = error
+  return cause instanceof SocketError && cause.name === error.name && cause.code === error.code ? cause : error
 }

@@ -60,8 +60,8 @@ export class Inbound {
     return this.#ended
   }
 
-  get failed(): boolean {
-    return this.#error !== undefined
+  get failure(): SocketError | undefined {
+    return this.#error
   }
 
   get busy(): boolean {
@@ -513,11 +513,16 @@ export class Inbound {
   }
 
   /** What `deliver` takes from. */
-  source(of: { readonly closed: Promise<CloseReport>; handlerFailed(error: SocketError): void }): Source<Uint8Array> {
+  source(of: {
+    readonly closed: Promise<CloseReport>
+    tells(error: unknown): boolean
+    handlerFailed(error: SocketError): void
+  }): Source<Uint8Array> {
     return {
       get closed() {
         return of.closed
       },
+      tells: (error) => of.tells(error),
       occupy: (waiter) => {
         this.occupy(waiter.op)
         this.park(waiter)

@@ -9,7 +9,7 @@ import type { Connection } from './connection.js'
 import type { StreamHandle } from './driver.js'
 import { DuplexHandle } from './drivers/duplex.js'
 import { handleOf } from './drivers/node.js'
-import { Closed, invalidType } from './errors.js'
+import { Closed, invalidType, type SocketError } from './errors.js'
 import type { Claim } from './inbound.js'
 import type { Bytes } from './stream.js'
 
@@ -60,11 +60,18 @@ class ConnectionDuplex extends Duplex {
     super({ allowHalfOpen: true })
     this.#connection = connection
     this.#claim = connection.claim('toNode')
-    void connection.closed.then((report) => {
-      // A read under way is told, in order, what is still to be given; that both directions ended is for Node to notice.
-      if (this.#pumping || (this.#ended && this.writableEnded) || this.destroyed) return
-      this.destroy(failureOf(report.reason))
+    // Weakly: a stream that nobody has any more must not be kept until its own end.
+    const weak = new WeakRef(this)
+    void connection.closed.then(({ reason }) => {
+      const stream = weak.deref()
+      if (stream !== undefined) stream.#over(reason)
     })
+  }
+
+  #over(reason: SocketError | undefined): void {
+    // A read under way is told, in order, what is still to be given; that both directions ended is for Node to notice.
+    if (this.#pumping || (this.#ended && this.writableEnded) || this.destroyed) return
+    this.destroy(failureOf(reason))
   }
 
   static {

@@ -3,7 +3,7 @@
 import { formatAddress } from './address.js'
 import { arm } from './deadline.js'
 import type { StreamEvents, StreamHandle } from './driver.js'
-import { again, Broken, broken, Closed, CODES, Denied, type ErrorFacts, type SocketError, TlsError } from './errors.js'
+import { again, Broken, broken, Closed, CODES, Denied, type ErrorFacts, originOf, SocketError, TlsError } from './errors.js'
 import { Inbound, type Side } from './inbound.js'
 import { Outbound } from './outbound.js'
 import { type Member, type Owned, type Owner, type Shared, tell } from './owner.js'
@@ -187,6 +187,13 @@ export class Lifetime implements Side, StreamEvents, Member {
     return this.operation ?? (this.out.unsent > 0 ? 'output' : undefined)
   }
 
+  /** Whether an error says no more than that this connection ended or broke, which its close event tells. */
+  tells(error: unknown): boolean {
+    if (!(error instanceof SocketError)) return false
+    const ends = [this.refusal, this.report?.reason, this.in.failure, this.out.failure]
+    return ends.some((end) => end !== undefined && originOf(end) === originOf(error))
+  }
+
   /** Throws what a connection that is over has to say to whoever would use it otherwise. */
   mustLive(op: string): void {
     const why = this.refusal ?? this.over
@@ -348,7 +355,7 @@ export class Lifetime implements Side, StreamEvents, Member {
 
   broke(error: SocketError): void {
     // A failed write leaves input that arrived before it; the descriptor goes when reading has come to its end too.
-    if (!this.in.failed && !this.in.ended) {
+    if (this.in.failure === undefined && !this.in.ended) {
       this.#late?.controller?.abort(error)
       return
     }

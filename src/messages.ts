@@ -165,6 +165,7 @@ export class MessageStream<T, S = T> {
         this.#receiver = undefined
       },
       take: () => this.#step('deliver'),
+      tells: (error: unknown) => connection.tells(error),
       fail: (error: SocketError) => connection.handlerFailed(error),
     }
     return new Delivery(this, source, mode, handler)

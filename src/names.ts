@@ -79,13 +79,13 @@ export function interfaces(): InterfaceAddress[] {
 
 /** The addresses of a name, best first. @internal {@link Network.lookup} */
 export async function lookUpName(resolver: Resolver, clock: Clock, name: string, o: NameOptions): Promise<ResolvedAddress[]> {
+  if (typeof o !== 'object' || o === null) throw invalidType('options', 'an object', o)
   const { family, ...wait } = o
   if (typeof name !== 'string') throw invalidType('name', 'a string', name)
   if (family !== undefined) oneOf('family', family, [4, 6])
   const facts: ErrorFacts = { op: 'lookup', phase: 'resolve' }
-  const endpoint = parseEndpoint({ transport: 'tcp', host: name, port: 0 }) as IpEndpoint
+  const endpoint = endpointNamed(name, facts)
   const { host } = endpoint
-  if (host === undefined) throw new AddressError('BAD_HOST', `bad host ${show(name)}: expected a name`, facts)
   const literal = addressOf(endpoint)
   const found =
     literal?.family === 'ipv4' || literal?.family === 'ipv6'
@@ -97,13 +97,26 @@ export async function lookUpName(resolver: Resolver, clock: Clock, name: string,
   return fit
 }
 
+/** The name as an endpoint has it: in lower case, with its international letters as DNS has them. */
+function endpointNamed(name: string, facts: ErrorFacts): IpEndpoint & { host: string } {
+  let cause: unknown
+  try {
+    const { host, ...rest } = parseEndpoint({ transport: 'tcp', host: name, port: 0 }) as IpEndpoint
+    if (host !== undefined) return { ...rest, host }
+  } catch (error) {
+    cause = error
+  }
+  throw new AddressError('BAD_HOST', `bad name ${show(name)}: expected a host name or an IP address`, { ...facts, phase: 'parse', cause })
+}
+
 /** What a name may be: others have no place in a log or a list of hosts, and anyone may publish any name for his address. */
 const NAME = /^(?=.{1,253}\.?$)[\w-]{1,63}(?:\.[\w-]{1,63})*\.?$/
 
 /** The names of an address. @internal {@link Network.reverse} */
 export async function namesOf(resolver: Resolver, clock: Clock, address: string, wait: Wait | undefined): Promise<string[]> {
   const facts: ErrorFacts = { op: 'reverse', phase: 'resolve' }
-  const literal = typeof address === 'string' ? canonicalIp(address.replace(/%.*$/, '')) : undefined
+  if (typeof address !== 'string') throw invalidType('address', 'a string', address)
+  const literal = canonicalIp(address.replace(/%.*$/, ''))
   if (literal === undefined) throw new AddressError('BAD_HOST', `bad address ${show(address)}: expected an IP address`, facts)
   if (resolver.reverse === undefined) throw new SystemFailure('UNSUPPORTED', 'the resolver of this network has no reverse look-up', facts)
   const ask = async (signal: AbortSignal) => {

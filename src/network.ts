@@ -29,7 +29,7 @@ import {
 import { dialEndpoint } from './connect.js'
 import { Connection } from './connection.js'
 import type { DatagramSocket } from './datagram.js'
-import { spanning, systemClock } from './deadline.js'
+import { refusePast, spanning, systemClock, within } from './deadline.js'
 import type { Clock, DialSettings, Driver, ListenerHandle, ListenSettings } from './driver.js'
 import { node } from './drivers/node.js'
 import {
@@ -214,9 +214,9 @@ export class Network extends Owner {
     const from = o.from === undefined ? undefined : fromAddress(o.from)
     const settings = { ...this.#made('connection', endpoint, o, facts), from }
     const origin: Origin = { owner, role: 'dialled', driver: this.driver.name, endpoint: text, defaults }
-    return owner.opening(o, 'connect', async (wait) => {
+    return owner.opening(o, facts, async (wait) => {
       if (o.via !== undefined) return this.#connectVia(endpoint, o.via, wait, o, facts)
-      const connection = await this.#dial(endpoint, tls, origin, settings, wait, o)
+      const connection = await this.#dial(endpoint, tls, origin, settings, wait, o, facts)
       return connection.given(where)
     })
   }
@@ -228,8 +228,8 @@ export class Network extends Owner {
     settings: DialSettings,
     wait: Wait,
     o: ConnectOptions,
+    facts: ErrorFacts,
   ): Promise<Connection> {
-    const facts: ErrorFacts = { op: 'connect', endpoint: formatEndpoint(endpoint) }
     const { clock, limits } = this.shared
     const left = spanning(wait, clock, limits.connect)
     const { handle } = await dialEndpoint({
@@ -280,29 +280,31 @@ export class Network extends Owner {
     const tls = isTls(endpoint) ? prepareServer(o.tls ?? {}, this.limits.handshake) : plain(o.tls, facts)
     const owner = this.ownerOf(o.owner)
     const where = placeOf(this.shared)
-    owner.mustLive()
-    const handle = await this.#bind(endpoint, o, facts)
     const policy = this.#policy
-    const listener = new Listener(handle, {
-      owner,
-      driver: this.driver.name,
-      endpoint: reachableEndpoint(endpoint, handle.local),
-      defaults,
-      tls,
-      policy:
-        policy && ((remote: Address) => enforce(policy, { direction: 'accept', endpoint, address: remote }, { ...facts, op: 'accept' })),
+    return owner.opening(o, facts, async (wait) => {
+      const handle = await this.#bind(endpoint, o, wait, facts)
+      const listener = new Listener(handle, {
+        owner,
+        driver: this.driver.name,
+        endpoint: reachableEndpoint(endpoint, handle.local),
+        defaults,
+        tls,
+        policy:
+          policy && ((remote: Address) => enforce(policy, { direction: 'accept', endpoint, address: remote }, { ...facts, op: 'accept' })),
+      })
+      return listener.given(where)
     })
-    return listener.given(where)
   }
 
-  async #bind(endpoint: ParsedEndpoint, o: ListenOptions, facts: ErrorFacts): Promise<ListenerHandle> {
+  async #bind(endpoint: ParsedEndpoint, o: ListenOptions, wait: Wait, facts: ErrorFacts): Promise<ListenerHandle> {
     const settings: ListenSettings = {
       ...this.#made('listener', endpoint, o, facts),
       backlog: wholeNumber('backlog', o.backlog ?? BACKLOG, 1, 65_535),
       ipv6Only: o.ipv6Only ?? false,
       reusePort: o.reusePort ?? false,
     }
-    const addresses = await this.#localAddresses(endpoint, facts)
+    refusePast(wait, this.clock, () => facts)
+    const addresses = await this.#localAddresses(endpoint, wait, facts)
     let refusal: unknown
     for (const address of addresses) {
       enforce(this.#policy, { direction: 'listen', endpoint, address }, facts)
@@ -320,7 +322,7 @@ export class Network extends Owner {
     throw refusal instanceof TypeError || refusal instanceof RangeError ? refusal : systemFailure(refusal, facts)
   }
 
-  async #localAddresses(endpoint: ParsedEndpoint, facts: ErrorFacts): Promise<Address[]> {
+  async #localAddresses(endpoint: ParsedEndpoint, wait: Wait, facts: ErrorFacts): Promise<Address[]> {
     const literal = addressOf(endpoint)
     if (literal !== undefined) return [literal]
     if (isUnixEndpoint(endpoint)) throw new AddressError('BAD_PATH', `${show(facts.endpoint)} has no path to listen at`, facts)
@@ -330,7 +332,8 @@ export class Network extends Owner {
         { family: 'ipv4', address: '0.0.0.0', port: endpoint.port },
       ]
     }
-    const found = await resolveEndpoint({ ...endpoint, host: endpoint.host }, this.resolver, {}, facts)
+    const asked = resolveEndpoint({ ...endpoint, host: endpoint.host }, this.resolver, { signal: wait.signal }, facts)
+    const found = await within(asked, wait, this.clock, () => ({ ...facts, phase: 'resolve' }))
     return found.slice(0, 1)
   }
 

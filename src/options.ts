@@ -5,7 +5,7 @@
  * Times are milliseconds and sizes bytes, whatever the system counts in.
  */
 
-import { wholeNumber } from './arguments.js'
+import { flag, wholeNumber } from './arguments.js'
 import { bytesOf } from './bytes.js'
 import type { Driver, KeepAlive, OptionHandle } from './driver.js'
 import {
@@ -17,6 +17,7 @@ import {
   outOfRange,
   refuseUnknown,
   show,
+  SystemFailure,
   systemCode,
   systemFailure,
 } from './errors.js'
@@ -184,7 +185,7 @@ export const OPTIONS = {
     node: { connection: 'create get set', listener: 'create get set' },
     memory: { connection: 'create get set', listener: 'create get set', datagram: 'create get set' },
     newer: true,
-    text: 'the traffic class byte: DSCP in the upper six bits (RFC 2474), ECN in the lower two',
+    text: 'the traffic class byte: DSCP in the upper six bits (RFC 2474), ECN in the lower two, which TCP keeps to itself on Linux',
   },
   multicastTtl: {
     constant: ['IP_MULTICAST_TTL', 'IPV6_MULTICAST_HOPS'],
@@ -300,7 +301,7 @@ export const OPTIONS = {
     on: ['tcp connection', 'tcp listener', 'udp datagram'],
     when: 'any time',
     systems: ['linux'],
-    text: 'the mark of its packets for routing and filtering; needs a privilege (CAP_NET_ADMIN)',
+    text: 'the mark of its packets for routing and filtering; needs a privilege (CAP_NET_ADMIN or CAP_NET_RAW)',
   },
   priority: {
     constant: ['SO_PRIORITY'],
@@ -308,7 +309,7 @@ export const OPTIONS = {
     on: ['tcp connection', 'tcp listener', 'udp datagram'],
     when: 'any time',
     systems: ['linux'],
-    text: 'the queue of its packets in this machine; above 6 needs a privilege (CAP_NET_ADMIN)',
+    text: 'the queue of its packets in this machine; above 6 needs a privilege (CAP_NET_ADMIN or CAP_NET_RAW)',
   },
   peerCredentials: {
     constant: ['SO_PEERCRED'],
@@ -499,7 +500,7 @@ export function setOption(target: OptionTarget, option: string | RawOption, valu
     const verb = { connection: 'connect', listener: 'listen', datagram: 'bind' }[target.kind]
     throw failure('WRONG_MOMENT', `${name} can be set ${when} alone: give it to ${verb}`, target.facts)
   }
-  attempt(target, name, (handle) => handle.set(name, checked))
+  attempt(target, name, (handle) => handle.set(name, checked), ` to ${show(value)}`)
 }
 
 /** What a socket that is to be made stands on. */
@@ -568,14 +569,17 @@ function mustApply({ kind, transport, facts }: Pick<OptionTarget, 'kind' | 'tran
   throw failure('UNSUPPORTED_OPTION', `${name} does not apply to a ${transport} ${kind}; it is an option of ${on.join(', ')}`, facts)
 }
 
-function attempt<T>(target: OptionTarget, name: OptionName, fn: (handle: OptionHandle) => T): T {
+function attempt<T>(target: OptionTarget, name: OptionName, fn: (handle: OptionHandle) => T, value = ''): T {
   if (target.handle === undefined) throw unsupported(target, name)
   try {
     return fn(target.handle)
   } catch (error) {
     // A part of an option that has several is named by the driver.
     const { option = name } = error as { option?: OptionName }
-    throw systemCode(error) === 'ENOPROTOOPT' ? unsupported(target, option, error) : systemFailure(error, target.facts)
+    if (systemCode(error) === 'ENOPROTOOPT') throw unsupported(target, option, error)
+    const { code, message } = systemFailure(error)
+    const what = `cannot ${value === '' ? 'read' : 'set'} ${name}${value}: ${message}`
+    throw new SystemFailure(code as CodeOf<'SystemFailure'>, what, { ...target.facts, phase: 'option', cause: error })
   }
 }
 
@@ -597,8 +601,7 @@ function checkedValue(name: SettableName, value: unknown): unknown {
   const { type, least = 0, most = 0, unit }: OptionValueType = OPTIONS[name].value
   switch (type) {
     case 'boolean':
-      if (typeof value !== 'boolean') throw invalidType(name, 'a boolean', value)
-      return value
+      return flag(name, value)
     case 'text':
       if (typeof value !== 'string') throw invalidType(name, 'a string', value)
       if (value === '' || value.includes('\0') || Buffer.byteLength(value) > most)

@@ -281,16 +281,8 @@ export class Outbound {
     const { job, promise, failed } = this.#job(op, op === 'write' ? 'write' : 'some', pieces, total, o)
     job.left = total - already
     if (failed !== undefined) return rejected(failed)
-    if (this.#jobs.length === 0 && this.#stash.left === 0 && job.left > 0) {
-      try {
-        this.#hand(job)
-      } catch (error) {
-        job.disarm?.()
-        this.#break(error, true)
-        return rejected(again(this.#error as SocketError, { ...this.#side.facts(op), bytesWritten: total - job.left }))
-      }
-    }
-    if (job.left > 0 && this.#jobs.length === 0) this.#stow(job)
+    const broke = this.#offer(job, op, total)
+    if (broke !== undefined) return rejected(broke)
     const accepted = job.left === 0 || (job.kind === 'some' && job.left < total)
     if (accepted && this.#jobs.length === 0) {
       job.disarm?.()
@@ -300,6 +292,33 @@ export class Outbound {
     this.#hold(job.left)
     this.#enqueue(job)
     return handled(promise)
+  }
+
+  /** Gives the driver what it takes now, and stows the rest where there is room; what the direction broke with. */
+  #offer(job: Job, op: string, total: number): SocketError | undefined {
+    if (this.#jobs.length === 0 && this.#stash.left === 0 && job.left > 0) {
+      try {
+        this.#hand(job)
+      } catch (error) {
+        job.disarm?.()
+        this.#break(error, true)
+        return again(this.#error as SocketError, { ...this.#side.facts(op), bytesWritten: total - job.left })
+      }
+    }
+    if (job.left > 0 && this.#jobs.length === 0) this.#stow(job)
+    return undefined
+  }
+
+  /** What is welcome now, at once: how many bytes that was. Throws what `writeSome` would fail with. */
+  tryWrite(data: Bytes | string | readonly Bytes[]): number {
+    const pieces = piecesOf(data)
+    const total = pieces.reduce((sum, piece) => sum + piece.length, 0)
+    const refused = this.#refused('tryWrite')
+    if (refused !== undefined) throw refused
+    const { job } = this.#job('tryWrite', 'some', pieces, total, undefined)
+    const broke = this.#offer(job, 'tryWrite', total)
+    if (broke !== undefined) throw broke
+    return total - job.left
   }
 
   #enqueue(job: Job): void {

@@ -4,7 +4,19 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { setMaxListeners } from 'node:events'
 import { milliseconds } from './arguments.js'
 import type { Clock } from './driver.js'
-import { again, Busy, Cancelled, Closed, CODES, invalidType, outOfRange, refuseUnknown, type SocketError } from './errors.js'
+import {
+  again,
+  Busy,
+  Cancelled,
+  Closed,
+  CODES,
+  type ErrorFacts,
+  invalidType,
+  originOf,
+  outOfRange,
+  refuseUnknown,
+  type SocketError,
+} from './errors.js'
 import type { CloseReport, Limits, Wait } from './stream.js'
 import type { OpenEvent, Trace, TraceEvent } from './trace.js'
 
@@ -57,6 +69,15 @@ export class Budget {
     this.#waiting.add(fn)
     return () => this.#waiting.delete(fn)
   }
+}
+
+/**
+ * `fn`, bound to the owner that is bound to what runs now: who calls it, an event of some socket or the operation of somebody
+ * else, must not decide what it opens belongs to. @internal
+ */
+export function inThisContext<A extends unknown[], R>(fn: (...args: A) => R): (...args: A) => R {
+  const owner = currentOwner()
+  return (...args) => (context === undefined ? fn(...args) : context.run(owner as Owner, fn, ...args))
 }
 
 /** What every socket has, of whatever kind. */
@@ -146,7 +167,7 @@ export class Owner {
       this.shared = parent
       return
     }
-    parent.mustLive()
+    parent.mustLive({ op: 'Owner' })
     this.shared = parent.shared
     this.#parent = parent
     parent.#nested.add(this)
@@ -179,7 +200,7 @@ export class Owner {
    */
   run<T>(fn: () => T): T {
     if (typeof fn !== 'function') throw invalidType('fn', 'a function', fn)
-    this.mustLive()
+    this.mustLive({ op: 'run' })
     context ??= new AsyncLocalStorage()
     return context.run(this, fn)
   }
@@ -242,8 +263,8 @@ export class Owner {
   }
 
   /** Throws `Closed` once the owner has ended. @internal */
-  mustLive(): void {
-    if (this.#ended !== undefined) throw again(this.#ended, {})
+  mustLive(facts: ErrorFacts = {}): void {
+    if (this.#ended !== undefined) throw again(this.#ended, facts)
   }
 
   /**
@@ -251,27 +272,30 @@ export class Owner {
    *
    * @internal
    */
-  async opening<T>(o: Wait, op: string, open: (wait: Wait) => Promise<T>): Promise<T> {
+  async opening<T>(o: Wait, facts: ErrorFacts, open: (wait: Wait) => Promise<T>): Promise<T> {
     const { timeout, deadline, signal } = o
     if (signal !== undefined && signal !== null && !(signal instanceof AbortSignal)) throw invalidType('signal', 'an AbortSignal', signal)
-    const controller = new AbortController()
-    const cancel = () => controller.abort(this.#ended)
-    const follow = () => controller.abort(signal?.reason)
-    this.mustLive()
+    this.mustLive(facts)
+    const both = signal ? new AbortController() : undefined
+    const cancel = () => both?.abort(this.#ended)
+    const follow = () => both?.abort(signal?.reason)
     if (signal) {
       // Node 20 would take the eleventh dial under one signal for a leak, and say so.
       setMaxListeners(0, signal)
       if (signal.aborted) follow()
       else signal.addEventListener('abort', follow)
+      this.#openings.add(cancel)
     }
-    this.#openings.add(cancel)
     try {
-      return await open({ timeout, deadline, signal: controller.signal })
+      return await open({ timeout, deadline, signal: both?.signal ?? this.signal })
     } catch (error) {
-      // Cancelled by the end of the owner, which is what to say.
-      if (this.#ended === undefined || !(error instanceof Cancelled) || error.cause !== this.#ended) throw error
-      const { op: _op, code: _code, ...facts } = error
-      throw again(this.#ended, { ...facts, op })
+      if (this.#ended === undefined) throw error
+      // Cancelled by the end of the owner, or too late for it, which is what to say.
+      if (error instanceof Cancelled && error.cause === this.#ended) {
+        const { op: _op, code: _code, ...known } = error
+        throw again(this.#ended, { ...known, ...facts })
+      }
+      throw error instanceof Closed && originOf(error) === this.#ended ? again(this.#ended, facts) : error
     } finally {
       this.#openings.delete(cancel)
       signal?.removeEventListener('abort', follow)
@@ -318,7 +342,7 @@ export function move(member: Member, to: Owner, pending: string | undefined): vo
   if (to.shared !== shared) throw outOfRange('owner', `one of the socket's own network, whose clock and limits hold for it`, to.name)
   if (member.over !== undefined) throw again(member.over, { op: 'moveTo' })
   if (pending !== undefined) throw new Busy('BUSY', `${CODES.Busy.BUSY}: moveTo while ${pending} is pending`, { op: 'moveTo' })
-  to.mustLive()
+  to.mustLive({ op: 'moveTo' })
   if (to === from) return
   // In this order: `remove` may be the last thing that the end of the old owner waits for.
   to.add(member)

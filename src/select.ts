@@ -70,8 +70,17 @@ interface Entry<S> {
   /** It stands in the list of those to look at. */
   listed: boolean
   gone: boolean
+  /** There may be news. */
+  readonly news: () => void
   stop: () => void
 }
+
+/** Those that somebody selects from. Any other set is garbage when nobody has it, for its sockets refer to it weakly. */
+const SELECTING: Set<object> = new Set()
+/** Ends what sets of which nobody has the object any more asked of their sockets. */
+const DROPPED: FinalizationRegistry<Set<() => void>> = new FinalizationRegistry((stops) => {
+  for (const stop of stops) stop()
+})
 
 const OPTIONS = ['readable', 'writable', 'acceptable'] as const
 
@@ -91,11 +100,16 @@ const OPTIONS = ['readable', 'writable', 'acceptable'] as const
  */
 export class Interests<S extends Selectable = Selectable> {
   readonly #entries: Map<S, Entry<S>> = new Map()
+  readonly #stops: Set<() => void> = new Set()
   /** Those whose readiness may have changed since it was last looked at, and those that were ready then. */
   #listed: Entry<S>[] = []
   #wake: (() => void) | undefined
   #selecting = false
   #closed = false
+
+  constructor() {
+    DROPPED.register(this, this.#stops)
+  }
 
   /** Adds a socket, or changes what is wanted of it. Acts at once on a `select` that waits. */
   add(socket: S, o: InterestOptions = {}): this {
@@ -106,10 +120,11 @@ export class Interests<S extends Selectable = Selectable> {
     const wanted = wantedOf(o)
     let entry = this.#entries.get(socket)
     if (entry === undefined) {
-      entry = { socket, wanted, listed: false, gone: false, stop: ignore }
-      const added = entry
-      entry.stop = socket.watch(() => this.#list(added))
-      this.#entries.set(socket, entry)
+      const added: Entry<S> = { socket, wanted, listed: false, gone: false, news: () => this.#list(added), stop: ignore }
+      added.stop = socket.watch(weakly(added))
+      this.#stops.add(added.stop)
+      this.#entries.set(socket, added)
+      entry = added
     }
     entry.wanted = wanted
     this.#list(entry)
@@ -122,6 +137,7 @@ export class Interests<S extends Selectable = Selectable> {
     if (entry === undefined) return false
     this.#entries.delete(socket)
     entry.gone = true
+    this.#stops.delete(entry.stop)
     entry.stop()
     return true
   }
@@ -170,6 +186,7 @@ export class Interests<S extends Selectable = Selectable> {
       end(error)
     }
     this.#selecting = true
+    SELECTING.add(this)
     try {
       for (;;) {
         // The loop turns once in each round, so that all the system has to tell by now is heard, and a socket that is always
@@ -187,6 +204,7 @@ export class Interests<S extends Selectable = Selectable> {
       }
     } finally {
       this.#selecting = false
+      SELECTING.delete(this)
       disarm?.()
     }
   }
@@ -290,6 +308,12 @@ export function readinessOf(
     ended: input === 'end',
     ...(failed && { broken: again(failed, of.facts('select')) }),
   }
+}
+
+/** Apart, as a closure keeps all that any closure beside it refers to. */
+function weakly(entry: { news(): void }): () => void {
+  const weak = new WeakRef(entry)
+  return () => weak.deref()?.news()
 }
 
 function ignore(): void {}

@@ -8,7 +8,7 @@ import { Descriptors } from './descriptors.js'
 import { Broken, Cancelled, Closed, CODES, Denied, invalidType, outOfRange, refuseUnknown, type SocketError } from './errors.js'
 import type { ListenOptions, Network } from './network.js'
 import { foreignNames } from './options.js'
-import { type EndReport, type Member, Owner, tell } from './owner.js'
+import { type EndReport, inThisContext, type Member, Owner, tell } from './owner.js'
 import type { CloseReport } from './stream.js'
 import type { ServerTlsOptions } from './tls-options.js'
 import { nextId, type RefusedEvent } from './trace.js'
@@ -178,6 +178,8 @@ export class Server extends Owner {
   #abandoned = false
   #abortReason: SocketError | undefined
   #aborted = 0
+  /** What became of what else was opened in its name. */
+  #others: EndReport = { closed: 0, aborted: 0 }
   #stopSweep: (() => void) | undefined
   #stopLook: (() => void) | undefined
   /** Sessions that may be over. */
@@ -195,7 +197,7 @@ export class Server extends Owner {
     const alarm = alarmOf(o.alarm)
     const limits = limitsOf(o.limits, parent)
     super('server', parent)
-    this.#handler = handler
+    this.#handler = inThisContext(handler)
     this.#halfClosed = halfClosed
     this.#lifetime = lifetime
     this.#firstByte = firstByte
@@ -214,7 +216,9 @@ export class Server extends Owner {
     if (typeof handler !== 'function') throw invalidType('handler', 'a function', handler)
     const all: readonly Endpoint[] = Array.isArray(at) ? at : [at as Endpoint]
     if (all.length === 0) throw outOfRange('at', 'at least one endpoint', 'an empty array')
-    const server = new Server(network.ownerOf(o.owner), o, handler)
+    const owner = network.ownerOf(o.owner)
+    owner.mustLive({ op: 'serve' })
+    const server = new Server(owner, o, handler)
     try {
       const { limits: _l, lifetime: _t, halfClosed: _h, firstByte: _f, alarm: _a, tls, ...listening } = o
       const secured = all.some(isTls)
@@ -375,7 +379,7 @@ export class Server extends Owner {
   #over(session: Session, failure: { error: unknown } | undefined): void {
     session.done = true
     const { connection } = session
-    if (failure !== undefined && !isItsOwnEnd(failure.error, connection)) {
+    if (failure !== undefined && !connection.tells(failure.error)) {
       this.#counts.handlerErrors++
       this.#report(connection.id, 'handler', failure.error)
     }
@@ -549,7 +553,8 @@ export class Server extends Owner {
     if (o.abort) this.abort(new Closed('OWNER_ENDED', CODES.Closed.OWNER_ENDED))
     else void this.close({ timeout: o.within })
     const { finished, aborted } = await this.#begin()
-    return { closed: finished, aborted }
+    const others = this.#others
+    return { ...others, closed: finished + others.closed, aborted: aborted + others.aborted }
   }
 
   override async [Symbol.asyncDispose](): Promise<void> {
@@ -579,8 +584,8 @@ export class Server extends Owner {
     if (this.#isCutOff) this.#cutOff()
     await empty
     this.#stopSweep?.()
-    // What else was opened in its name.
-    await super.end({ abort: true })
+    // What else was opened in its name is flushed, but not beyond the time there is.
+    this.#others = await super.end({ within: Number.POSITIVE_INFINITY, abort: this.#isCutOff })
     this.#stage('done')
     const aborted = this.#aborted
     this.#settle(Object.freeze({ clean: aborted === 0, unsent: 0, ...(this.#abortReason && { reason: this.#abortReason }) }))
@@ -601,6 +606,7 @@ export class Server extends Owner {
       session.connection.abort(this.#abortReason ?? this.#draining)
       this.#settleLater(session)
     }
+    if (this.#sessions.size === 0) void super.end({ abort: true })
   }
 }
 
@@ -617,13 +623,6 @@ function peerKey(remote: Address | undefined): string | undefined {
   if (remote.family === 'ipv4') return remote.address
   const bytes = ipBytes(remote.address)
   return bytes === undefined ? remote.address : `${Buffer.from(bytes.subarray(0, 8)).toString('hex')}%${remote.scope ?? ''}`
-}
-
-/** Whether a handler failed because its own connection ended: the close event of the connection tells why. */
-function isItsOwnEnd(error: unknown, connection: Connection): boolean {
-  if (!(error instanceof Broken || error instanceof Closed || error instanceof Denied)) return false
-  const { local, remote } = connection.facts('serve')
-  return error.local === local && error.remote === remote
 }
 
 function failed(error: unknown): SocketError {
@@ -667,7 +666,7 @@ function alarmOf(alarm: AlarmOptions | undefined): Alarm | undefined {
   return {
     threshold: limit('alarm.threshold', alarm.threshold, 0),
     cooldown: milliseconds('alarm.cooldown', alarm.cooldown ?? COOLDOWN),
-    call,
+    call: inThisContext(call),
   }
 }
 

@@ -5,7 +5,17 @@ import { Readable } from 'node:stream'
 import { describe, test } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { codecs, type Connection, type Datagram, type DatagramSocket, type Listener, Network, select, type TraceEvent } from 'fairlead'
+import {
+  codecs,
+  type Connection,
+  type Datagram,
+  type DatagramSocket,
+  Interests,
+  type Listener,
+  Network,
+  select,
+  type TraceEvent,
+} from 'fairlead'
 import { memory, settle } from 'fairlead/testing'
 import { testCredentials } from './matrix.js'
 import { pairOver, pattern, rawPair, TRANSPORTS, until } from './support/pairs.js'
@@ -275,6 +285,42 @@ describe('garbage', { skip: nothingCollects }, () => {
     await collectUntil('it is told', () => told.length === 1)
     assert.equal(told[0]?.id, pair.a.id)
     assert.equal(await upgraded.read(), null)
+  })
+
+  test('one whose Node stream was dropped unused, and one that only a dropped set of interests refers to', async () => {
+    for (const use of [
+      (connection: Connection) => connection.toNode(),
+      (connection: Connection) => connection.toNode().write('x'),
+      (connection: Connection) => new Interests().add(connection),
+      (connection: Connection) => select(new Interests().add(connection), { timeout: 0 }),
+    ]) {
+      await using pair = await dropping('tcp', use)
+      await collectUntil('it is told', () => pair.events.length === 1)
+      assert.equal(pair.events[0]?.id, pair.id)
+      await pair.peer.readAll()
+    }
+    await using network = new Network()
+    const events = abandonedOf(network)
+    const open = async () => void new Interests().add(await network.listen('tcp://127.0.0.1:0'))
+    await open()
+    await collectUntil('the listener is told', () => events.length === 1)
+    assert.equal(events[0]?.kind, 'listener')
+  })
+
+  test('a set that somebody holds keeps its sockets', async () => {
+    await using network = new Network()
+    const events = abandonedOf(network)
+    const interests = new Interests()
+    const open = async () => {
+      const listener = await network.listen('tcp://127.0.0.1:0')
+      interests.add(listener)
+      return listener.endpoint
+    }
+    const endpoint = await open()
+    await collectOften()
+    await using _client = await network.connect(endpoint)
+    const [ready] = await select(interests)
+    assert.deepEqual([ready?.acceptable, events], [true, []])
   })
 
   test('an adopted socket of Node’s is closed', async () => {

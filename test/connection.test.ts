@@ -858,3 +858,23 @@ describe('in disorder', () => {
     })
   }
 })
+
+test('tryWrite never waits: it takes what is welcome, in order, and nothing while others wait', async () => {
+  await using pair = connectionPair({ capacity: 100, limits: { unsent: 50 } })
+  const { a, b } = pair
+  const bytes = new Uint8Array(1_000).map((_, i) => i)
+  const first = a.tryWrite(bytes)
+  assert.equal(first, 150)
+  assert.equal(a.tryWrite('more'), 0)
+  assert.deepEqual(await b.readExactly(150), bytes.slice(0, 150))
+  await a.waitWritable()
+  assert.ok(a.tryWrite(bytes.subarray(first)) >= 50)
+  assert.equal(a.tryWrite(''), 0)
+  const waiting = a.write(new Uint8Array(500))
+  assert.equal(a.tryWrite('x'), 0)
+  b.abort()
+  await assert.rejects(waiting, Broken)
+  assert.throws(() => a.tryWrite('x'), Broken)
+  a.abort()
+  assert.throws(() => a.tryWrite('x'), Closed)
+})

@@ -6,6 +6,7 @@ import { describe, test } from 'node:test'
 import {
   bind,
   cachingResolver,
+  type Codec,
   codecs,
   connect,
   type Datagram,
@@ -47,6 +48,11 @@ function thrown(fn: () => unknown): SocketError {
     return error
   }
   return assert.fail('did not throw')
+}
+
+/** A machine with nothing but a loopback interface has nowhere to send a broadcast to. */
+function noRoute(error: unknown): undefined {
+  assert.equal((error as SocketError).code, 'ENETUNREACH')
 }
 
 interface Ground extends AsyncDisposable {
@@ -364,7 +370,59 @@ for (const driver of ['memory', 'node'] as const) {
       }
       assert.equal(await net.a.sendMany(slowly()), 3)
       assert.equal(await net.a.sendMany([]), 0)
+      const past = await failure(net.a.sendMany([], { timeout: 0 }))
+      assert.deepEqual([past.name, past.op, past.datagramsWritten], ['DeadlineError', 'sendMany', 0])
       await assert.rejects(net.a.sendMany(5 as never), { name: 'TypeError' })
+    })
+
+    test('a batch that does not come is given up at the deadline, the signal and the close', async () => {
+      await using net = await ground()
+      const { a, b } = net
+      let givenUp = 0
+      async function* stalling() {
+        yield { data: 'x', to: b.local }
+        await new Promise(() => {})
+      }
+      const counting = () => {
+        const batch = stalling()
+        return { [Symbol.asyncIterator]: () => ({ next: () => batch.next(), return: () => (givenUp++, batch.return()) }) }
+      }
+      const late = await failure(a.sendMany(counting(), { timeout: 20 }))
+      assert.deepEqual([late.name, late.op, late.datagramsWritten], ['DeadlineError', 'sendMany', 1])
+      const controller = new AbortController()
+      const cancelled = failure(a.sendMany(counting(), { signal: controller.signal }))
+      await b.receiveMany(1, soon)
+      await b.receive(soon)
+      controller.abort()
+      assert.deepEqual([(await cancelled).name, (await cancelled).datagramsWritten], ['Cancelled', 1])
+      const closed = failure(a.sendMany(counting()))
+      await b.receive(soon)
+      const owner = new Owner('heir', net.network)
+      assert.match(thrown(() => a.moveTo(owner)).message, /moveTo while sendMany is pending/)
+      await a.close()
+      assert.deepEqual([(await closed).code, (await closed).datagramsWritten], ['CLOSED', 1])
+      assert.equal((await failure(a.sendMany([]))).code, 'CLOSED')
+      assert.equal(givenUp, 3)
+    })
+
+    test('a send that waits for a name is pending, and woken by close and abort', async () => {
+      let told: AbortSignal | undefined
+      const lookup = (_: string, { signal }: { signal?: AbortSignal | undefined } = {}) => {
+        told = signal
+        return new Promise<never>(() => {})
+      }
+      await using net = await ground({ resolver: { lookup } })
+      for (const [socket, end] of [
+        [net.a, () => net.a.close()],
+        [net.b, () => net.b.abort()],
+      ] as const) {
+        const sending = failure(socket.send('x', 'udp://slow.test:5'))
+        const busy = thrown(() => socket.moveTo(new Owner('heir', net.network)))
+        assert.match(busy.message, /moveTo while send is pending/)
+        await end()
+        const { name, op } = await sending
+        assert.deepEqual([name, op, told?.aborted], ['Closed', 'send', true])
+      }
     })
 
     test('a failure ends sendMany, which tells how many were sent', async () => {
@@ -465,6 +523,21 @@ for (const driver of ['memory', 'node'] as const) {
       assert.equal(thrown(() => net.b.moveTo(owner)).code, 'OWNER_ENDED')
     })
 
+    test('a signal gives up a bind and a connect that have begun', async () => {
+      await using net = await ground()
+      for (const open of [
+        (signal: AbortSignal) => net.network.bind('udp://127.0.0.1:0', { signal }),
+        (signal: AbortSignal) => net.network.connect(net.a.endpoint, { signal }),
+      ]) {
+        const controller = new AbortController()
+        const opening = failure(open(controller.signal))
+        controller.abort('changed my mind')
+        const error = await opening
+        assert.deepEqual([error.name, error.cause], ['Cancelled', 'changed my mind'])
+      }
+      assert.equal(net.network.sockets().length, 2)
+    })
+
     test('what a context opens belongs to its owner, whose end gives up a look-up', async () => {
       const resolver = { lookup: () => new Promise<never>(() => {}) }
       await using net = await ground({ resolver })
@@ -561,8 +634,24 @@ for (const driver of ['memory', 'node'] as const) {
       both.leave('239.255.77.42', { interface: '127.0.0.1' })
     })
 
-    test('a broadcast needs the option', async () => {
+    test('what is wrong with a group is told with the group', async () => {
       await using net = await ground()
+      const { a } = net
+      a.join('239.1.2.3', { interface: '127.0.0.1' })
+      const twice = thrown(() => a.join('239.1.2.3', { interface: '127.0.0.1' }))
+      assert.deepEqual([twice.name, twice.code, twice.op, twice.phase], ['SystemFailure', 'EADDRINUSE', 'join', 'option'])
+      assert.equal(twice.message, 'cannot join 239.1.2.3 on "127.0.0.1": the address is already in use')
+      const never = thrown(() => a.leave('232.1.2.3', { interface: '127.0.0.1', source: '192.0.2.7' }))
+      assert.match(never.message, /^cannot leave 232\.1\.2\.3 on "127\.0\.0\.1" from "192\.0\.2\.7": /)
+      a.leave('239.1.2.3', { interface: '127.0.0.1' })
+    })
+
+    test('a broadcast needs the option, also to connect', async () => {
+      await using net = await ground()
+      const to = 'udp://255.255.255.255:9'
+      assert.deepEqual((await failure(net.network.connect(to))).code, 'EACCES')
+      await using allowed = await net.network.connect(to, { broadcast: true }).catch(noRoute)
+      if (allowed !== undefined) assert.equal(allowed.get('broadcast'), true)
       const refused = await failure(net.a.send('x', 'udp://255.255.255.255:9'))
       assert.deepEqual([refused.name, refused.code, refused.op], ['SystemFailure', 'EACCES', 'send'])
       await net.a.send('x', net.b.local)
@@ -590,6 +679,28 @@ for (const driver of ['memory', 'node'] as const) {
       }
       assert.deepEqual(seen, ['one', 'four'])
       assert.deepEqual(codes, ['INCOMPLETE', 'BAD_FRAME', 'INCOMPLETE'])
+    })
+
+    test('a codec that fails is a bad frame, and the loop may go on', async () => {
+      await using net = await ground()
+      const broken: Codec<string> = {
+        ...codecs.lines(),
+        decoder: () => {
+          const decoder = codecs.lines().decoder()
+          const next = () => {
+            const line = decoder.next()
+            if (line === 'bad') throw new Error('no word')
+            return line
+          }
+          return { push: (data) => decoder.push(data), end: () => decoder.end(), rest: () => decoder.rest(), next } as typeof decoder
+        },
+      }
+      for (const line of ['bad\n', 'good\n']) await net.a.send(line, net.b.local)
+      const messages = net.b.messages(broken, soon)
+      const error = await failure(messages.next())
+      assert.deepEqual([error.name, error.code, (error.cause as Error).message], ['FrameError', 'BAD_FRAME', 'no word'])
+      assert.equal((await messages.next()).value.message, 'good')
+      await messages.return?.()
     })
 
     test('delivery: a handler gets them in order, then the loop may go on', async () => {
@@ -644,9 +755,11 @@ for (const driver of ['memory', 'node'] as const) {
         ['AddressError', 'BAD_PORT', /-1/, () => a.send('x', { family: 'ipv4', address: '127.0.0.1', port: -1 })],
         ['AddressError', 'BAD_PORT', /port 0.*1 to 65535/, () => a.send('x', 'udp://127.0.0.1:0')],
         ['AddressError', 'BAD_PORT', /port 0.*1 to 65535/, () => network.connect('udp://127.0.0.1:0')],
-        ['AddressError', 'BAD_HOST', /IP address.*localhost/, () => a.send('x', { family: 'ipv4', address: 'localhost', port: 5 })],
-        ['AddressError', 'BAD_HOST', /\*:5/, () => a.send('x', 'udp://*:5')],
-        ['AddressError', 'BAD_SCHEME', /udp:.*tcp/, () => a.send('x', 'tcp://127.0.0.1:5')],
+        ['AddressError', 'BAD_HOST', /localhost.*an address.*"ipv4"/, () => a.send('x', { family: 'ipv4', address: 'localhost', port: 5 })],
+        ['AddressError', 'BAD_HOST', /127\.0\.0\.1.*"ipv6"/, () => a.send('x', { family: 'ipv6', address: '127.0.0.1', port: 5 })],
+        ['AddressError', 'BAD_HOST', /"ipx"/, () => a.send('x', { family: 'ipx' as 'ipv4', address: '127.0.0.1', port: 5 })],
+        ['AddressError', 'BAD_HOST', /\*:5.*a name or an address/, () => a.send('x', 'udp://*:5')],
+        ['AddressError', 'BAD_SCHEME', /"tcp".*expected udp:/, () => a.send('x', 'tcp://127.0.0.1:5')],
         ['AddressError', 'BAD_ENDPOINT', /host and port for udp/, () => a.send('x', { family: 'unix', path: '/x', abstract: false })],
         ['AddressError', 'BAD_HOST', /127\.0\.0\.1.*224\.0\.0\.0 to 239\.255\.255\.255/, () => a.join('127.0.0.1')],
         ['AddressError', 'BAD_HOST', /"group\.test"/, () => a.join('group.test')],
@@ -679,10 +792,21 @@ for (const driver of ['memory', 'node'] as const) {
         ['TypeError', () => a.receiveMany('x' as never)],
         ['TypeError', () => a.join(5 as never)],
         ['TypeError', () => a.join('239.1.2.3', { interface: 5 } as never)],
+        ['TypeError', () => a.join('239.1.2.3', 5 as never)],
+        ['TypeError', () => a.leave('239.1.2.3', null as never)],
+        ['TypeError', () => a.sendMany([null] as never)],
+        ['TypeError', () => a.sendMany('text' as never)],
+        ['RangeError', () => a.receiveMany(0)],
+        ['TypeError', () => network.bind('udp://127.0.0.1:0', 5 as never)],
+        ['TypeError', () => network.connect('udp://127.0.0.1:5', null as never)],
+        ['RangeError', () => network.connect('udp://127.0.0.1:5', { family: 5 as never })],
         ['TypeError', () => network.bind(5 as never)],
         ['TypeError', () => network.bind('udp://127.0.0.1:0', { broadcast: 1 } as never)],
       ]
-      for (const [name, fn] of native) await assert.rejects((async () => fn())(), { name }, String(fn))
+      for (const [name, fn] of native) {
+        const code = name === 'TypeError' ? 'ERR_INVALID_ARG_TYPE' : 'ERR_OUT_OF_RANGE'
+        await assert.rejects((async () => fn())(), { name, code }, String(fn))
+      }
       await a.send('x', b.local)
       assert.equal(text(await b.receive(soon)), 'x')
       assert.equal(network.sockets().length, 2)
@@ -756,6 +880,36 @@ describe('datagrams in the process', () => {
     assert.equal(network.shared.budget.held, 0)
   })
 
+  test('a socket that is closed while its network is full is forgotten', async () => {
+    const clock = new VirtualClock()
+    const network = new Network({ driver: memory({ capacity: 'lockstep' }), clock, limits: { total: 10 } })
+    const [a, b] = [await network.bind('udp://127.0.0.1:0'), await network.bind('udp://127.0.0.1:0')]
+    await a.send('0123456789', b.local)
+    const waiting = b.send('x', a.local)
+    const other = b.waitWritable()
+    await b.receive()
+    await Promise.all([waiting, other])
+    await a.receive()
+    let freed = 0
+    const { budget } = network.shared
+    const whenFree = budget.whenFree.bind(budget)
+    budget.whenFree = (fn) => {
+      freed++
+      const stop = whenFree(fn)
+      return () => {
+        freed--
+        return stop()
+      }
+    }
+    await a.send('0123456789', b.local)
+    await settle(1)
+    void b.send('x', a.local)
+    void b.send('y', a.local)
+    await b.close()
+    assert.equal(freed, 0)
+    await network.close()
+  })
+
   test('whatever is mixed, what is received is what was sent, in order, less what was dropped', async () => {
     const seen = { dropped: 0, withdrawn: 0 }
     for (let seed = 1; seed <= 15; seed++) {
@@ -827,7 +981,9 @@ describe('datagrams in the process', () => {
     void a.send('x')
     void a.send(new Uint8Array(70_000), a.local)
     void a.send('x', 'udp://nowhere.invalid:1', { timeout: 0 })
+    void a.sendMany([{ data: 'x' }])
     await a.close()
+    void a.sendMany([])
     void a.send('x', a.local)
     await settle(2)
     await network.close()

@@ -381,6 +381,67 @@ describe('delivery', () => {
     })
   }
 
+  test('a handler that fails only because its connection broke is not reported; the reason is the break', async () => {
+    for (const framed of [false, true]) {
+      await using pair = connectionPair()
+      const errors = errorsOf(pair)
+      const echo = async (data: Uint8Array | string) => {
+        await settle(1)
+        await pair.b.write(data)
+        await pair.b.flush()
+      }
+      const delivery = framed ? pair.b.frames(codecs.lines()).deliver('active', echo) : pair.b.deliver('active', echo)
+      await pair.a.write('1\n')
+      pair.a.abort()
+      const { clean, reason } = await delivery.done
+      assert.deepEqual([clean, reason?.name, reason?.code, errors], [false, 'Broken', 'ECONNRESET', []])
+      assert.equal((await pair.b.closed).reason?.code, 'ECONNRESET')
+    }
+  })
+
+  test('a handler that fails because another connection broke is reported', async () => {
+    await using pair = connectionPair()
+    await using other = connectionPair()
+    const errors = errorsOf(pair)
+    const delivery = pair.b.deliver('active', () => other.b.readAll())
+    await pair.a.write('1')
+    other.a.abort()
+    assert.equal((await delivery.done).reason?.code, 'HANDLER_FAILED')
+    assert.equal(errors.length, 1)
+  })
+
+  test('a handler may stop its own delivery and wait for that', async () => {
+    await using pair = connectionPair()
+    let after = ''
+    const delivery = pair.b.deliver('active', async () => {
+      await delivery.stop()
+      after = String(text(await pair.b.read()))
+    })
+    await pair.a.write('1')
+    await settle(2)
+    await pair.a.write('2')
+    assert.deepEqual(await delivery.done, { clean: true, unsent: 0 })
+    assert.equal(after, '2')
+  })
+
+  test('what a handler gives may be any thenable, also one that is settled at once, or twice', async () => {
+    await using pair = connectionPair()
+    let calls = 0
+    const delivery = pair.b.frames(codecs.lines()).deliver('active', () => {
+      calls++
+      return {
+        then(resolve: () => void) {
+          resolve()
+          resolve()
+        },
+      }
+    })
+    await pair.a.write('x\n'.repeat(20_000))
+    await pair.a.end()
+    assert.deepEqual(await delivery.done, { clean: true, unsent: 0 })
+    assert.equal(calls, 20_000)
+  })
+
   test('a handler that fails because its connection was closed meanwhile does not cut the closing short', async () => {
     await using pair = connectionPair({ capacity: 1_000 })
     const writing = pair.b.write(new Uint8Array(60_000))

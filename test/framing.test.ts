@@ -397,6 +397,11 @@ describe('limits', () => {
     const typed = { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' }
     assert.throws(() => codecs.lines({ max: '1' as never }), typed)
     assert.throws(() => codecs.header({ size: 4.5 }), typed)
+    assert.throws(() => codecs.header(null as never), typed)
+    assert.throws(() => codecs.lengthPrefixed({ includesHeader: 1 as never }), { ...typed, message: /^includesHeader must be a boolean/ })
+    assert.throws(() => codecs.lines({ fatal: 'yes' as never }), { ...typed, message: /^fatal must be a boolean/ })
+    assert.throws(() => codecs.lines({ lastUnterminated: 0 as never }), typed)
+    assert.throws(() => codecs.delimited(5 as never), { ...typed, message: /^delimiter must be/ })
     assert.throws(() => mapped(codecs.lines(), {} as never), typed)
     assert.throws(
       () => mapped({ name: 'own', decoder: () => codecs.lines().decoder(), encode: utf8 }, { decode: String, encode: String }),

@@ -367,9 +367,14 @@ describe('bad input', () => {
         assert.equal(error.name, 'SystemFailure')
         assert.equal(error.op, 'set')
         assert.match(error.code, /^E[A-Z]+$/)
+        assert.match(error.message, /^cannot set multicastInterface to "192\.0\.2\.1": /)
         return true
       },
     )
+    assert.throws(() => datagrams.set('multicastInterface', 'nowhere'), {
+      code: 'ENODEV',
+      message: 'cannot set multicastInterface to "nowhere": there is no such network interface',
+    })
   })
 
   test('raw options are refused by drivers that cannot reach them, and checked first', () => {

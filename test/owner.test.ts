@@ -4,8 +4,9 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer, type Socket } from 'node:net'
 import { describe, test } from 'node:test'
-import { codecs, Connection, type Listener, Network, network, Owner, type TraceEvent } from 'fairlead'
+import { codecs, Connection, type Listener, Network, network, Owner, type SocketError, type TraceEvent } from 'fairlead'
 import { memory, settle, VirtualClock } from 'fairlead/testing'
+import { testCredentials } from './matrix.js'
 import { clogWith, drain, pairOver, pattern, rawPair, TRANSPORTS, until } from './support/pairs.js'
 
 const AT = 'tcp://127.0.0.1:0'
@@ -151,6 +152,24 @@ describe('nested owners', () => {
     assert.deepEqual(net.owners(), [])
   })
 
+  test('what else is a server’s is flushed when it is closed, and aborted when its time is over', async () => {
+    const clock = new VirtualClock()
+    await using net = new Network({ driver: memory({ capacity: 1_000 }), clock })
+    const listener = await net.listen(AT)
+    for (const taken of [true, false]) {
+      const server = await net.serve(AT, {}, () => {})
+      const [client, accepted] = await Promise.all([net.connect(listener.endpoint, { owner: server }), listener.accept()])
+      void client.write(pattern(20_000))
+      const ending = server.end({ within: 100 })
+      if (taken) assert.deepEqual(Buffer.from(await accepted.readAll()), Buffer.from(pattern(20_000)))
+      await accepted.end().catch(() => {})
+      await settle(3)
+      if (!taken) await clock.advance(100)
+      assert.deepEqual(await ending, taken ? { closed: 1, aborted: 0 } : { closed: 0, aborted: 1 })
+      accepted.abort()
+    }
+  })
+
   test('end twice, at once or later, is harmless', async () => {
     await using net = new Network({ driver: memory() })
     const owner = new Owner('one', net)
@@ -181,6 +200,36 @@ describe('an owner that has ended', () => {
     assert.throws(() => new Owner('late', owner), ended)
     assert.equal(client.owner, net)
     assert.equal(client.state, 'open')
+  })
+
+  test('what is opened, served, nested or run in its name says so, with the operation and the endpoint', async () => {
+    let resolved!: () => void
+    const lookup = (): Promise<[{ address: string; family: 4 }]> =>
+      new Promise((resolve) => (resolved = () => resolve([{ address: '127.0.0.1', family: 4 }])))
+    await using net = new Network({ resolver: { lookup } })
+    const open: [string, string, (owner: Owner) => Promise<unknown>][] = [
+      ['connect', 'tcp://name:9', (owner) => net.connect('tcp://name:9', { owner })],
+      ['connect', 'udp://name:9', (owner) => net.connect('udp://name:9', { owner })],
+      ['bind', 'udp://name:0', (owner) => net.bind('udp://name:0', { owner })],
+      ['listen', 'tcp://name:0', (owner) => net.listen('tcp://name:0', { owner })],
+    ]
+    for (const [op, endpoint, fn] of open) {
+      const owner = new Owner('gone', net)
+      const early = rejection(fn(owner))
+      await settle(1)
+      await owner.end()
+      resolved()
+      for (const error of [await early, await rejection(fn(owner))]) {
+        assert.deepEqual([error.name, error.code, error.op, (error as SocketError).endpoint], ['Closed', 'OWNER_ENDED', op, endpoint])
+        assert.match(error.message, /owner gone/)
+      }
+    }
+    const gone = new Owner('gone', net)
+    await gone.end()
+    assert.equal((await rejection(net.serve(AT, { owner: gone }, () => {}))).op, 'serve')
+    assert.equal(failure(() => new Owner('child', gone)).op, 'Owner')
+    assert.equal(failure(() => gone.run(() => {})).op, 'run')
+    assert.deepEqual([net.sockets(), net.owners()], [[], []])
   })
 
   test('what it was dialling fails at once, and its socket is closed without waiting for an answer', async () => {
@@ -400,6 +449,20 @@ describe('moveTo of other sockets', () => {
     assert.equal(failure(() => listener.moveTo(net)).code, 'CLOSED')
   })
 
+  test('of a TLS listener goes past a ready connection that is over', async () => {
+    const { ca, cert, key } = await testCredentials()
+    await using net = new Network()
+    const [first, second] = [new Owner('first', net), new Owner('second', net)]
+    const listener = await net.listen('tls://127.0.0.1:0', { tls: { cert, key }, owner: first })
+    const client = await net.connect(listener.endpoint.replace('tls', 'tcp'))
+    listener.tryAccept()
+    await client.startTls({ ca, serverName: 'localhost' })
+    await until('it is ready', () => listener.stats.ready === 1)
+    for (const socket of first.sockets()) if (socket !== listener) socket.abort()
+    listener.moveTo(second)
+    assert.deepEqual([listener.owner, second.sockets()], [second, [listener]])
+  })
+
   test('of the listener of a server is Busy', async () => {
     await using net = new Network({ driver: memory() })
     const server = await net.serve(AT, {}, () => {})
@@ -553,6 +616,42 @@ describe('the async context', () => {
     assert.equal((await seen[1]?.[0].closed)?.clean, true)
     assert.equal(seen[0]?.[0].state, 'open')
   })
+
+  for (const driver of ['memory', 'node'] as const) {
+    test(`handlers run in the context they were given in, whoever makes them run (${driver})`, async () => {
+      await using net = new Network(driver === 'memory' ? { driver: memory() } : {})
+      const [mine, guest] = [new Owner('mine', net), new Owner('guest', net)]
+      const seen: Owner[] = []
+      const note = (): void => void seen.push(net.ownerOf(undefined))
+      const serve = () =>
+        net.serve(AT, { limits: { connections: 2 }, alarm: { threshold: 1, cooldown: 0, call: note } }, async (connection) => {
+          note()
+          connection.deliver('active', note)
+          await connection.closed
+        })
+      const servers = [await serve(), await mine.run(serve)]
+      for (const [i, server] of servers.entries()) {
+        seen.length = 0
+        const talk = async (): Promise<Connection> => {
+          const client = await net.connect(server.endpoints[0], { owner: net })
+          await until('it is served', () => seen.length >= 2)
+          await client.write('1')
+          await until('it was delivered to', () => seen.length >= 3)
+          await client.write('2')
+          await until('it was again', () => seen.length >= 4)
+          return client
+        }
+        const client = await guest.run(talk)
+        // Whoever makes room is not who the next one belongs to either.
+        server.limits.connections = 1
+        const waiting = await net.connect(server.endpoints[0])
+        guest.run(() => (server.limits.connections = 2))
+        await until('the next is served', () => seen.length >= 6)
+        assert.deepEqual(new Set(seen), new Set([i === 0 ? net : mine]))
+        await Promise.all([client.close(), waiting.close(), server.close()])
+      }
+    })
+  }
 
   test('run gives what its function gives, and fails as it fails', async () => {
     await using net = new Network({ driver: memory() })

@@ -4,6 +4,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, syml
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { DEFAULT_CIPHERS } from 'node:tls'
 import { pathToFileURL } from 'node:url'
 import { type Authority, developmentAuthority, type Issued } from 'fairlead/testing'
 import { systemAuthorities } from '#src/credentials.js'
@@ -250,4 +251,10 @@ test('an authority that is about to expire is replaced; a directory others may w
   await assert.rejects(developmentAuthority({ directory: open }), { code: 'EACCES', message: /others may write/ })
   writeFileSync(join(directory, 'file'), '')
   await assert.rejects(developmentAuthority({ directory: join(directory, 'file') }), { name: 'SystemFailure' })
+})
+
+test('the default cipher list of the runtime is a cipher list', () => {
+  const { cert, key } = issued
+  prepareServer({ cert, key, ciphers: DEFAULT_CIPHERS })
+  assert.throws(() => prepareServer({ cert, key, ciphers: `${DEFAULT_CIPHERS}:!NOSUCH` }), { code: 'UNKNOWN_CIPHER' })
 })

@@ -160,3 +160,28 @@ test('one ServerTls serves several listeners and is reloaded for all', async () 
   await secured()
   assert.deepEqual(alpn, [null, null, 'h2', 'h2'])
 })
+
+test('an upgrade that another has overtaken, or a close, fails with what became of the connection and touches nothing', async () => {
+  const { ca, cert, key } = await testCredentials()
+  await using network = new Network()
+  const listener = await network.listen('tcp://127.0.0.1:0')
+  for (const implicit of [true, false]) {
+    const dial = () => Promise.all([network.connect(listener.endpoint), listener.accept()])
+    const [client, server] = await dial()
+    const upgrading = client.startTls({ ca, serverName: 'localhost', implicit })
+    const second = client.startTls({ ca, serverName: 'localhost', implicit })
+    await assert.rejects(second, { name: 'Closed', code: 'CONSUMED', op: 'startTls' })
+    const [secure, accepted] = await Promise.all([upgrading, server.startTls({ cert, key })])
+    await secure.write('fine')
+    assert.equal(Buffer.from((await accepted.read()) ?? []).toString(), 'fine')
+
+    const [closed] = await dial()
+    const late = closed.startTls({ ca, serverName: 'localhost', implicit })
+    void closed.close()
+    await assert.rejects(late, { name: 'Closed', code: 'CLOSED', op: 'startTls' })
+    const [aborted] = await dial()
+    const later = aborted.startTls({ ca, serverName: 'localhost', implicit })
+    aborted.abort()
+    await assert.rejects(later, { name: 'Closed', code: 'ABORTED', op: 'startTls' })
+  }
+})

@@ -1,13 +1,13 @@
 /** The clients of a bound datagram socket: each address a stream of its own, until it falls silent. */
 
-import { type Address, type DatagramSocket, formatAddress } from '../index.js'
+import { type Address, type DatagramSocket, DeadlineError, formatAddress } from '../index.js'
 import type { Options } from './arguments.js'
 import { type Cutter, datagramCounts, isRefusal } from './datagrams.js'
 import { Bell } from './directions.js'
 import { join, type Stream } from './join.js'
 import { type NetworkPlace, summary, verdictOf } from './places.js'
 import type { Reporter } from './report.js'
-import { interrupted } from './serving.js'
+import { AGAIN, drainTime, interrupted } from './serving.js'
 import type { Session } from './session.js'
 
 /** Milliseconds without a datagram from a client after which it counts as gone. */
@@ -150,6 +150,11 @@ interface Serving {
   open: (client: Client, signal: AbortSignal) => Promise<Stream>
 }
 
+interface Served {
+  readonly client: Client
+  readonly served: Promise<void>
+}
+
 /** A bound socket, whose endpoint is told. */
 export async function bound({ network, reporter, signal }: Session, at: NetworkPlace): Promise<DatagramSocket> {
   const socket = await network.bind(at.endpoint, { signal, receiveBuffer: RECEIVE_BUFFER })
@@ -163,15 +168,16 @@ export async function bound({ network, reporter, signal }: Session, at: NetworkP
 export async function serveClients(session: Session, at: NetworkPlace, { limit, keep, cutter, open }: Serving): Promise<number> {
   const { options, reporter, signal } = session
   const socket = await bound(session, at)
-  const clients = new Map<string, { readonly client: Client; readonly served: Promise<void> }>()
+  const clients = new Map<string, Served>()
   const over = new AbortController()
+  const cut = new AbortController()
   void interrupted(signal).then(() => over.abort())
   const refused = seldom(reporter, limit)
 
   const come = (from: Address, name: string): Client | undefined => {
     if (clients.size >= limit) return refused()
     const client = new Client(socket, from, clientIdle(options), cutter?.())
-    const served = serve(session, client, name, open, signal).then(() => {
+    const served = serve(session, client, name, open, cut.signal).then(() => {
       clients.delete(name)
       if (clients.size === 0 && !keep) over.abort()
     })
@@ -189,11 +195,22 @@ export async function serveClients(session: Session, at: NetworkPlace, { limit, 
       if (!over.signal.aborted && !isRefusal(error)) throw error
     }
   }
-  for (const { client } of clients.values()) client.stop()
-  await Promise.all([...clients.values()].map(({ served }) => served))
+  await drain(session, [...clients.values()], cut)
   await socket.close()
   tellLost(reporter, socket)
   return 0
+}
+
+/** Takes nothing more, and gives what serves the clients some time to end; then it is cut off. */
+async function drain({ options, reporter }: Session, clients: readonly Served[], cut: AbortController): Promise<void> {
+  const within = drainTime(options)
+  if (clients.length > 0)
+    reporter.detail(`draining ${clients.length} client${clients.length === 1 ? '' : 's'} within ${within} ms; ${AGAIN}`)
+  const late = () => cut.abort(new DeadlineError('DEADLINE', `the deadline passed: ${within} ms to drain`, { op: 'drain' }))
+  const timer = setTimeout(late, within)
+  for (const { client } of clients) client.stop()
+  await Promise.all(clients.map(({ served }) => served))
+  clearTimeout(timer)
 }
 
 /** Says how many datagrams came faster than they were taken: what was received is not all there was. */
@@ -203,9 +220,9 @@ export function tellLost(reporter: Reporter, { stats: { dropped } }: DatagramSoc
   reporter.event('lost', { count: dropped })
 }
 
-async function serve(session: Session, client: Client, name: string, open: Serving['open'], signal: AbortSignal): Promise<void> {
-  const { reporter } = session
-  const each = session.perConnection()
+async function serve(session: Session, client: Client, name: string, open: Serving['open'], cut: AbortSignal): Promise<void> {
+  const { reporter, signal } = session
+  const each = session.perConnection(cut)
   reporter.event('client', { remote: name })
   reporter.detail(`${name} came`)
   try {
@@ -216,7 +233,7 @@ async function serve(session: Session, client: Client, name: string, open: Servi
     if (failure !== undefined) reporter.failure(failure, name)
   } catch (error) {
     client.abort(error)
-    if (!signal.aborted) reporter.failure(error, name)
+    if (!signal.aborted || cut.aborted) reporter.failure(error, name)
   } finally {
     each.end()
   }

@@ -27,7 +27,7 @@ const QUIET = 1_000
 const BATCH = 64
 
 const OF_DATAGRAMS: readonly OptionName[] = ['size', 'lines', 'wait', 'rate']
-const OF_STREAMS: readonly OptionName[] = ['starttls', 'mode', 'drain']
+const OF_STREAMS: readonly OptionName[] = ['starttls', 'mode']
 
 export function isDatagram({ transport }: ParsedEndpoint): boolean {
   return transport === 'udp' || transport === 'unixgram' || transport === 'unixpacket'

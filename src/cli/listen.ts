@@ -84,11 +84,11 @@ async function inTurn(session: Session, listener: Listener, place: LocalPlace): 
 async function turn(session: Session, client: Connection, local: Stream, kind: LocalPlace['kind']): Promise<JoinReport> {
   const { reporter, signal } = session
   reporter.detail(`${nameOf(client.remote)} connected`)
-  const each = session.perConnection()
+  const each = session.perConnection(signal)
   const { carried, stop, told } = counted(reporter, kind === 'file')
   try {
     // Standard streams outlive the client, whose end is the end of its turn; a file has one client and is complete with it.
-    const report = await join(client, local, { ...each, signal: either(signal, each.signal), untilEnd: kind !== 'file', carried })
+    const report = await join(client, local, { ...each, untilEnd: kind !== 'file', carried })
     reporter.event('done', { remote: nameOf(client.remote), ...summary(report), ...told() })
     return report
   } finally {
@@ -130,15 +130,4 @@ async function datagrams(session: Session, at: NetworkPlace, place: LocalPlace):
   // Datagrams have no end but ours, so with --keep Ctrl-C is the orderly one.
   if (signal.aborted && !(keep && exitCodeOf(signal.reason) === 130)) throw signal.reason
   return 0
-}
-
-/** Aborts with the first of two. (`AbortSignal.any` came with Node 20.3.) */
-function either(a: AbortSignal, b: AbortSignal | undefined): AbortSignal {
-  if (b === undefined) return a
-  const controller = new AbortController()
-  for (const one of [a, b]) {
-    if (one.aborted) controller.abort(one.reason)
-    else one.addEventListener('abort', () => controller.abort(one.reason), { once: true, signal: controller.signal })
-  }
-  return controller.signal
 }

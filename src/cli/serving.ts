@@ -11,6 +11,8 @@ import type { Session } from './session.js'
 /** Milliseconds that connections have to end after Ctrl-C. */
 const DRAIN = 5_000
 
+export const drainTime = (options: Options): number => options.drain ?? DRAIN
+
 export const isTls = ({ endpoint }: NetworkPlace): boolean => endpoint.transport.startsWith('tls')
 
 /** What `listen` and `relay` pass on to the network. */
@@ -80,12 +82,15 @@ export function interrupted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
 }
 
+/** What a second Ctrl-C does. */
+export const AGAIN = 'Ctrl-C again ends at once'
+
 /** Ends a server in order: no new clients, and time for those that are there. */
 export async function drained({ options, reporter }: Session, server: Server): Promise<void> {
   const { active } = server.stats
-  const within = options.drain ?? DRAIN
+  const within = drainTime(options)
   const draining = server.drain({ within })
-  if (active > 0) reporter.say(`draining ${active} connection${active === 1 ? '' : 's'} within ${within} ms; Ctrl-C again ends at once`)
+  if (active > 0) reporter.say(`draining ${active} connection${active === 1 ? '' : 's'} within ${within} ms; ${AGAIN}`)
   const report = await draining
   reporter.event('drained', { ...report })
   if (report.aborted > 0) reporter.say(`${report.aborted} of them had to be cut off`)

@@ -41,12 +41,20 @@ export class Session implements AsyncDisposable {
     if (timeout !== undefined) this.#timer = setTimeout(() => this.#controller.abort(passed(timeout)), timeout)
   }
 
-  /** What a join of one connection among many goes by. `end` is to be called when it is over. */
-  perConnection(): JoinOptions & { readonly end: () => void } {
+  /** What a join of one connection among many goes by, at most until a signal aborts. `end` is to be called when it is over. */
+  perConnection(until?: AbortSignal): JoinOptions & { readonly end: () => void } {
     const { timeout } = this.options
     const controller = new AbortController()
     const timer = timeout === undefined ? undefined : setTimeout(() => controller.abort(passed(timeout)), timeout)
-    return { idle: this.options['idle-timeout'], signal: controller.signal, end: () => clearTimeout(timer) }
+    // `AbortSignal.any` came with Node 20.3.
+    const follow = () => controller.abort(until?.reason)
+    if (until?.aborted) follow()
+    until?.addEventListener('abort', follow, { once: true })
+    const end = () => {
+      clearTimeout(timer)
+      until?.removeEventListener('abort', follow)
+    }
+    return { idle: this.options['idle-timeout'], signal: controller.signal, end }
   }
 
   /** The cause of a failure that is only an echo of this session's own end. */

@@ -50,7 +50,7 @@ export function interfaceFor(given: string, ipv6: boolean): string {
   const name = named ?? Object.keys(all).find((one) => all[one]?.some(({ address }) => address === literal))
   const addresses = name === undefined ? undefined : all[name]
   // libuv takes the name of no interface for any interface.
-  if (addresses === undefined) throw Object.assign(new Error(`no interface ${given} is up`), { code: 'ENODEV' })
+  if (addresses === undefined) throw Object.assign(new Error(`no interface ${JSON.stringify(given)} is up`), { code: 'ENODEV' })
   if (ipv6) return `::%${process.platform === 'win32' ? addresses.find(({ family }) => family === 'IPv6')?.scopeid : name}`
   const ipv4 = addresses.find(({ family }) => family === 'IPv4')
   if (ipv4 === undefined) throw Object.assign(new Error(`interface ${given} has no IPv4 address`), { code: 'EADDRNOTAVAIL' })

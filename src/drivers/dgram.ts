@@ -32,14 +32,14 @@ type Done = (error?: unknown) => void
 /** Makes a UDP socket and binds it; with `to` in the settings, connects it as well. */
 export async function bind(at: Address, settings: BindSettings): Promise<DatagramHandle> {
   if (at.family === 'unix' || settings.type !== 'datagram') throw unsupported('node:dgram knows UDP alone')
-  const options: SocketOptions & { reusePort?: boolean } = {
+  const made: SocketOptions & { reusePort?: boolean } = {
     type: at.family === 'ipv6' ? 'udp6' : 'udp4',
     reuseAddr: settings.reuseAddress,
     ...(at.family === 'ipv6' && { ipv6Only: settings.ipv6Only }),
     ...(settings.reusePort && { reusePort: true }),
     lookup: literally as unknown as NonNullable<SocketOptions['lookup']>,
   }
-  const socket = createSocket(options)
+  const socket = createSocket(made)
   try {
     // A runtime that does not know the option ignores it.
     if (settings.reusePort && !stateOf(socket)?.reusePort) throw unsupported('sharing a port needs Node 23.1 or later')
@@ -52,6 +52,9 @@ export async function bind(at: Address, settings: BindSettings): Promise<Datagra
       })
     })
     const { to } = settings
+    const options = datagramOptions(socket, at.family === 'ipv6', settings)
+    // Before it connects: the peer may be a broadcast address, which has to be allowed.
+    for (const [name, value] of settings.options) if (!MADE_WITH.has(name)) options.set(name, value)
     if (to?.family === 'unix') throw unsupported('node:dgram knows UDP alone')
     if (to !== undefined) {
       await new Promise<void>((resolve, reject) => {
@@ -59,9 +62,7 @@ export async function bind(at: Address, settings: BindSettings): Promise<Datagra
         socket.connect(to.port, hostFor(to, at.family === 'ipv6'), connected)
       })
     }
-    const handle = new NodeDatagrams(socket, at, settings)
-    for (const [name, value] of settings.options) if (!MADE_WITH.has(name)) handle.options.set(name, value)
-    return handle
+    return new NodeDatagrams(socket, at, settings, options)
   } catch (error) {
     socket.on('error', () => {})
     socket.close()
@@ -216,13 +217,13 @@ class NodeDatagrams implements DatagramHandle {
   #closing: (() => void)[] | undefined
   #state: 'open' | 'released' | 'closed' = 'open'
 
-  constructor(socket: Socket, at: IpAddress, settings: BindSettings) {
+  constructor(socket: Socket, at: IpAddress, settings: BindSettings, options: OptionHandle) {
     this.#socket = socket
     this.#overIpv6 = at.family === 'ipv6'
     this.#queue = new DatagramQueue(settings.queue, settings.held)
     this.local = named(socket.address(), at.scope)
     this.remote = settings.to && named(socket.remoteAddress(), (settings.to as IpAddress).scope)
-    this.options = datagramOptions(socket, this.#overIpv6, settings)
+    this.options = options
     this.#direct = directHandle(socket)
     this.#maker = this.#direct ? makerOf(socket, this.#direct, this.remote !== undefined, this.#overIpv6) : null
     socket.on('error', (error) => this.#tell(error))

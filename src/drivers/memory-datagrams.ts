@@ -57,6 +57,7 @@ export class MemoryDatagrams {
       if (!this.#isLocal(local.address) && !isGroup(local.address)) throw failure('EADDRNOTAVAIL', 'bind', keyOf(local))
       if (to !== undefined && to.family !== 'unix') {
         this.#mustReach(to)
+        if (to.address === EVERYBODY && settings.options.get('broadcast') !== true) throw broadcastRefused('connect', to)
         // As a system does that looks up the route.
         if (isWildcard(local.address)) local = { ...local, family: to.family, address: sourceFor(to) }
       }
@@ -114,8 +115,7 @@ export class MemoryDatagrams {
       return
     }
     this.#mustReach(to)
-    if (to.address === EVERYBODY && from.options.get('broadcast') !== true)
-      throw failure('EACCES', 'send', `${keyOf(to)} is a broadcast, and the option broadcast is off`)
+    if (to.address === EVERYBODY && from.options.get('broadcast') !== true) throw broadcastRefused('send', to)
   }
 
   /** Gives a datagram to everybody it is for; whether there was anybody. */
@@ -140,6 +140,10 @@ export class MemoryDatagrams {
     one?.take(datagram)
     return one !== undefined
   }
+}
+
+function broadcastRefused(op: string, to: Address): Error {
+  return failure('EACCES', op, `${keyOf(to)} is a broadcast, and the option broadcast is off`)
 }
 
 function nameOf(address: Address): string | number {
