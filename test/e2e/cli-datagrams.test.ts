@@ -275,6 +275,21 @@ describe('listen', () => {
     assert.match(done[0] as string, /"received":8,.*"outcome":"ended","datagramsReceived":1,"datagramsSent":\d,"dropped":0/)
   })
 
+  test('after Ctrl-C a program has --drain to end, then it is cut off', async (t) => {
+    const serving = ['--keep', '--drain', '400ms', 'udp://127.0.0.1:0']
+    const program = fairlead(t, ['listen', ...serving, 'exec:[ "$(head -c 4)" = stay ] && sleep 100 || echo bye'])
+    const at = await listeningAt(program)
+    const [polite, stubborn] = [await Peer.open(t), await Peer.open(t)]
+    polite.send('ends', at)
+    assert.equal(await polite.text(), 'bye\n')
+    stubborn.send('stay', at)
+    polite.send('wait', at)
+    assert.equal(await polite.text(), 'bye\n')
+    program.interrupt()
+    assert.equal(await program.exited, 0)
+    assert.match(program.err.text, new RegExp(`127\\.0\\.0\\.1:${portOf(stubborn.at)}: the deadline passed: 400 ms to drain`))
+  })
+
   test('there are at most --limit clients; who comes then is not heard, and that is told', async (t) => {
     const program = fairlead(t, ['listen', '--keep', '--limit', '1', 'udp://127.0.0.1:0', 'exec:cat'])
     const at = await listeningAt(program)
