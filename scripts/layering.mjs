@@ -46,7 +46,7 @@ const DOORS = ['index', 'testing/index', 'dialects/dictu', 'dialects/erlang', 'd
 
 const LONGEST_FILE = 800
 /** Lines of code, neither blank nor comment, of the files directly in src/; docs/architecture.md says what they are. */
-const LARGEST_CORE = 10_750
+const LARGEST_CORE = 10_900
 const DEEPEST = 2
 /** Names of a mechanism, not of a topic: each becomes a drawer. */
 const DRAWERS = /^(?:utils?|common|helpers?|types|interfaces|constants|core|misc|shared|lib)(?:\.ts)?$/

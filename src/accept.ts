@@ -162,6 +162,7 @@ class Bond implements Member {
   close(o?: Wait): Promise<CloseReport> {
     const { listener } = this
     if (listener !== undefined) return listener.close(o)
+    if (this.over !== undefined) return this.closed
     this.end(new Closed('CLOSED', CODES.Closed.CLOSED, { op: 'close' }), undefined)
     return this.closed
   }

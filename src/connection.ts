@@ -5,7 +5,7 @@ import type { ReadableStream, WritableStream } from 'node:stream/web'
 import { type Address, isUnixEndpoint, parseEndpoint } from './address.js'
 import { Delivery, type DeliveryMode } from './delivery.js'
 import type { StreamHandle } from './driver.js'
-import { again, broken, Busy, Closed, CODES, type ErrorFacts, OptionError, type SocketError, TlsError } from './errors.js'
+import { again, broken, Busy, Closed, CODES, type ErrorFacts, OptionError, reported, type SocketError, TlsError } from './errors.js'
 import type { Codec } from './framing.js'
 import { Chunks, type Claim } from './inbound.js'
 import { handleOfStream, toDuplex, toReadableStream, toWritableStream } from './interop.js'
@@ -430,7 +430,10 @@ export class Connection implements Owned, Watched {
       role === 'client'
         ? prepareClient({ handshakeTimeout: limits.handshake, ...given }, this.#target())
         : prepareServer(settings ?? (given as ServerTlsOptions), limits.handshake)
-    await this.#life.out.flush(wait)
+    const fail = (error: unknown) => {
+      throw reported(error, facts)
+    }
+    await this.#life.out.flush(wait).catch(fail)
     this.#life.mustLive('startTls')
     if (this.#life.in.busy) throw new Busy('BUSY', `${CODES.Busy.BUSY}: startTls while a read is pending`, facts)
     const first = implicit === true ? this.#life.in.surrender() : undefined
@@ -441,8 +444,8 @@ export class Connection implements Owned, Watched {
       throw error
     }
     if (reply !== undefined) {
-      await this.#life.out.write(reply, wait)
-      await this.#life.out.flush(wait)
+      await this.#life.out.write(reply, wait).catch(fail)
+      await this.#life.out.flush(wait).catch(fail)
       this.#life.mustLive('startTls')
     }
     const consumed = new Closed('CONSUMED', `${CODES.Closed.CONSUMED}: startTls`, facts)

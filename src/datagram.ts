@@ -1,6 +1,6 @@
 /** Sockets that send and receive messages: UDP, and UNIX-domain datagrams. */
 
-import { type Address, type Endpoint, formatAddress, ipBytes } from './address.js'
+import { type Address, canonicalIp, type Endpoint, formatAddress, ipBytes } from './address.js'
 import type { Datagram } from './datagram-in.js'
 import { DatagramLife, type DatagramOrigin, type DatagramUrl } from './datagram-life.js'
 import type { Outgoing } from './datagram-out.js'
@@ -276,9 +276,10 @@ export class DatagramSocket implements Owned, Watched {
       if (o[name] !== undefined && typeof o[name] !== 'string') throw invalidType(name, 'a string', o[name])
     }
     this.#life.mustLive(op)
-    const bytes = ipBytes(group)
+    const address = canonicalIp(group) ?? group
+    const bytes = ipBytes(address)
     const isGroup = bytes !== undefined && (bytes.length === 4 ? (bytes[0] as number) >> 4 === 0xe : bytes[0] === 0xff)
-    if (!isGroup || !this.#life.out.fits({ family: bytes.length === 4 ? 'ipv4' : 'ipv6', address: group, port: 0 })) {
+    if (!isGroup || !this.#life.out.fits({ family: bytes.length === 4 ? 'ipv4' : 'ipv6', address, port: 0 })) {
       const expected = this.local.family === 'ipv4' ? '224.0.0.0 to 239.255.255.255' : 'a multicast address of ff00::/8'
       throw new AddressError(
         'BAD_HOST',
@@ -286,10 +287,11 @@ export class DatagramSocket implements Owned, Watched {
         facts,
       )
     }
-    if (o.source !== undefined && ipBytes(o.source)?.length !== bytes.length)
+    const source = o.source === undefined ? undefined : (canonicalIp(o.source) ?? o.source)
+    if (source !== undefined && ipBytes(source)?.length !== bytes.length)
       throw new AddressError('BAD_HOST', `bad source ${show(o.source)}: expected an address of the family of ${group}`, facts)
     try {
-      this.#life.handle[op](group, o.interface, o.source)
+      this.#life.handle[op](address, o.interface, source)
     } catch (cause) {
       const { code, message } = systemFailure(cause, facts)
       const where = `${o.interface === undefined ? '' : ` on ${show(o.interface)}`}${o.source === undefined ? '' : ` from ${show(o.source)}`}`

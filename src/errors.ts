@@ -378,6 +378,11 @@ export function again(first: SocketError, facts: ErrorFacts): SocketError {
   return new Class(first.code, first.message, { ...(phase && { phase }), ...kept, ...facts, cause: originOf(first) })
 }
 
+/** An error made for one call, as the operation reports it of which that is a step: with its own name and facts. */
+export function reported(error: unknown, facts: ErrorFacts): unknown {
+  return error instanceof SocketError ? Object.assign(error, facts) : error
+}
+
 /** What an error repeats. A repetition of a repetition has the first one as its cause, not a chain that grows with every call. */
 export function originOf(error: SocketError): SocketError {
   const { cause } = error

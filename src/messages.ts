@@ -3,7 +3,7 @@
 import type { Connection } from './connection.js'
 import { refusePast, shouldYield, spanning, turn } from './deadline.js'
 import { Delivery, type DeliveryMode, END } from './delivery.js'
-import { again, Busy, Closed, CODES, FrameError, invalidType, SocketError } from './errors.js'
+import { again, Busy, Closed, CODES, FrameError, invalidType, reported, SocketError } from './errors.js'
 import type { Codec, Decoder } from './framing.js'
 import type { Claim } from './inbound.js'
 import { handled } from './outbound.js'
@@ -229,7 +229,7 @@ export class MessageStream<T, S = T> {
     try {
       this.#claim.unread(this.#undecoded(o))
     } catch (error) {
-      throw this.#reported(error, 'detach')
+      throw reported(error, this.connection.facts('detach'))
     }
     this.#claim.release()
     this.#detached = new Closed('CONSUMED', 'the messages were detached from the connection', this.connection.facts('detach'))
@@ -277,7 +277,7 @@ export class MessageStream<T, S = T> {
         this.#feed(chunk)
       }
     } catch (error) {
-      throw this.#reported(error, op)
+      throw reported(error, this.connection.facts(op))
     }
   }
 
@@ -292,7 +292,7 @@ export class MessageStream<T, S = T> {
       try {
         this.#feed(await this.#claim.read(left()))
       } catch (error) {
-        throw this.#reported(error, op)
+        throw reported(error, this.connection.facts(op))
       }
     }
   }
@@ -328,11 +328,6 @@ export class MessageStream<T, S = T> {
         : new FrameError('BAD_FRAME', `the codec failed: ${String(error)}`, { phase: 'frame', cause: error })
     this.#failure ??= failure
     return this.#failure
-  }
-
-  /** The error, made for this call, as the operation reports it: with its own name and the facts of the connection. */
-  #reported(error: unknown, op: string): unknown {
-    return error instanceof SocketError ? Object.assign(error, this.connection.facts(op)) : error
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { setMaxListeners } from 'node:events'
-import { milliseconds } from './arguments.js'
+import { flag, milliseconds } from './arguments.js'
 import type { Clock } from './driver.js'
 import {
   again,
@@ -146,8 +146,6 @@ export class Owner {
   readonly #parent: Owner | undefined
   readonly #members: Set<Member> = new Set()
   readonly #nested: Set<Owner> = new Set()
-  /** Give up what is being opened. */
-  readonly #openings: Set<() => void> = new Set()
   #controller: AbortController | undefined
   #ended: SocketError | undefined
   #idle: (() => void)[] = []
@@ -221,6 +219,7 @@ export class Owner {
   async end(o: { within?: number | undefined; abort?: boolean | undefined } = {}): Promise<EndReport> {
     refuseUnknown(o, ['within', 'abort'], 'end')
     const timeout = milliseconds('within', o.within ?? this.shared.limits.lingerTime)
+    if (o.abort !== undefined) flag('abort', o.abort)
     this.#refuse()
     const end = (member: Member): Promise<CloseReport> => {
       if (!o.abort) return member.close({ timeout })
@@ -259,7 +258,6 @@ export class Owner {
     if (this.#ended !== undefined) return
     this.#ended = new Closed('OWNER_ENDED', `the owner ${this.name} has ended`)
     this.#controller?.abort(this.#ended)
-    for (const cancel of this.#openings) cancel()
   }
 
   /** Throws `Closed` once the owner has ended. @internal */
@@ -276,16 +274,13 @@ export class Owner {
     const { timeout, deadline, signal } = o
     if (signal !== undefined && signal !== null && !(signal instanceof AbortSignal)) throw invalidType('signal', 'an AbortSignal', signal)
     this.mustLive(facts)
-    const both = signal ? new AbortController() : undefined
-    const cancel = () => both?.abort(this.#ended)
-    const follow = () => both?.abort(signal?.reason)
-    if (signal) {
-      // Node 20 would take the eleventh dial under one signal for a leak, and say so.
-      setMaxListeners(0, signal)
-      if (signal.aborted) follow()
-      else signal.addEventListener('abort', follow)
-      this.#openings.add(cancel)
-    }
+    const sources = signal ? [signal, this.signal] : []
+    const both = signal && new AbortController()
+    const follow = () => both?.abort(sources.find(({ aborted }) => aborted)?.reason)
+    // Node 20 would take the eleventh dial under one signal for a leak, and say so.
+    if (signal) setMaxListeners(0, ...sources)
+    for (const source of sources) source.addEventListener('abort', follow)
+    if (signal?.aborted) follow()
     try {
       return await open({ timeout, deadline, signal: both?.signal ?? this.signal })
     } catch (error) {
@@ -297,8 +292,7 @@ export class Owner {
       }
       throw error instanceof Closed && originOf(error) === this.#ended ? again(this.#ended, facts) : error
     } finally {
-      this.#openings.delete(cancel)
-      signal?.removeEventListener('abort', follow)
+      for (const source of sources) source.removeEventListener('abort', follow)
     }
   }
 
@@ -382,7 +376,8 @@ export function guard(member: Member, where: string | undefined): void {
 }
 
 function lost(member: Member): void {
-  if (member.over !== undefined) return
+  // What it has received and nobody will read is no longer held.
+  if (member.over !== undefined) return void member.close()
   // What is under way goes on; a fresh piece of garbage has this looked at again at the next collection.
   if (member.pending !== undefined) return LOST.register({}, member)
   const where = PLACES.get(member)

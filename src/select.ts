@@ -171,7 +171,8 @@ export class Interests<S extends Selectable = Selectable> {
   async select(o: Wait | undefined): Promise<Ready<S>[]> {
     if (this.#selecting) throw new Busy('BUSY', `${CODES.Busy.BUSY}: select while another selects from these`, { op: 'select' })
     const [first] = this.#entries.keys()
-    let passed = false
+    const isPoll = o?.timeout === 0
+    let passed = isPoll
     let failure: unknown
     const end = (error: unknown) => {
       // A poll, and a wait that is over: what is ready then is the answer.
@@ -181,7 +182,8 @@ export class Interests<S extends Selectable = Selectable> {
     }
     let disarm: (() => void) | undefined
     try {
-      disarm = arm(o, first?.owner.shared.clock ?? systemClock, () => ({ op: 'select' }), end)
+      // An error for each poll that is no error would be most of its cost.
+      disarm = arm(isPoll ? { ...o, timeout: undefined } : o, first?.owner.shared.clock ?? systemClock, () => ({ op: 'select' }), end)
     } catch (error) {
       end(error)
     }
@@ -280,7 +282,7 @@ function isInterest(value: unknown): boolean {
 }
 
 function wantedOf(o: InterestOptions): Wanted {
-  refuseUnknown(o, OPTIONS, 'interest')
+  refuseUnknown(o, OPTIONS, 'select')
   for (const name of OPTIONS) {
     if (o[name] !== undefined && typeof o[name] !== 'boolean') throw invalidType(name, 'true or false', o[name])
   }

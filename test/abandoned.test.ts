@@ -323,6 +323,22 @@ describe('garbage', { skip: nothingCollects }, () => {
     assert.deepEqual([ready?.acceptable, events], [true, []])
   })
 
+  test('what one that is over had received and nobody read is held no longer, and nothing is told', async () => {
+    for (const end of [(peer: Connection) => peer.abort(), (peer: Connection) => peer.end()]) {
+      await using pair = await dropping('tcp', async (connection, peer) => {
+        await peer.write('unread')
+        await connection.peek(6)
+        await connection.end()
+        void end(peer)
+        await assert.rejects(connection.readExactly(100))
+        await connection.closed
+      })
+      assert.equal(pair.network.shared.budget.held, 6)
+      await collectUntil('it is forgotten', () => pair.network.shared.budget.held === 0)
+      assert.deepEqual(pair.events, [])
+    }
+  })
+
   test('an adopted socket of Node’s is closed', async () => {
     await using raw = await rawPair()
     const events = abandonedOf(raw.network)

@@ -7,7 +7,7 @@ import { skipsOn } from './properties.js'
 /** One transport alone, for those who work on it. */
 const wanted = process.env['TRANSPORT']
 
-const socketsOpen = () => process.getActiveResourcesInfo().filter((name) => /^UDP/.test(name))
+const socketsOpen = () => process.getActiveResourcesInfo().filter((name) => name.startsWith('UDP'))
 
 for (const cell of DATAGRAMS()) {
   if (wanted !== undefined && cell.transport !== wanted) continue

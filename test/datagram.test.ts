@@ -634,6 +634,15 @@ for (const driver of ['memory', 'node'] as const) {
       both.leave('239.255.77.42', { interface: '127.0.0.1' })
     })
 
+    test('a group is the same however it is spelled', { skip: noIpv6 }, async () => {
+      await using net = await ground()
+      const socket = await net.network.bind('udp://[::1]:0')
+      socket.join('FF02:0:0::0:4242', { interface: '::1' })
+      assert.equal(thrown(() => socket.join('ff02::4242', { interface: '::1' })).code, 'EADDRINUSE')
+      socket.leave('ff02::4242', { interface: '::1' })
+      assert.equal(thrown(() => socket.leave('ff02::4242', { interface: '::1' })).code, 'EADDRNOTAVAIL')
+    })
+
     test('what is wrong with a group is told with the group', async () => {
       await using net = await ground()
       const { a } = net

@@ -170,6 +170,17 @@ describe('nested owners', () => {
     }
   })
 
+  test('end with options that make no sense ends nothing', async () => {
+    await using net = new Network({ driver: memory() })
+    const owner = new Owner('one', net)
+    for (const wrong of [{ within: -1 }, { within: '5' }, { abort: 'yes' }, { timeout: 5 }, 5]) {
+      const error = await rejection(owner.end(wrong as object))
+      assert.match(`${error.name} ${error.code}`, /^(TypeError ERR|RangeError ERR|OptionError UNKNOWN)/)
+    }
+    assert.equal(owner.signal.aborted, false)
+    await owner.end()
+  })
+
   test('end twice, at once or later, is harmless', async () => {
     await using net = new Network({ driver: memory() })
     const owner = new Owner('one', net)

@@ -577,6 +577,12 @@ describe('select', () => {
     assert.deepEqual(await select(new Interests(), { timeout: 1 }), [])
   })
 
+  test('a poll under a signal that has aborted is cancelled', async () => {
+    await using pair = connectionPair()
+    await assert.rejects(select([pair.a], { timeout: 0, signal: AbortSignal.abort('why') }), { name: 'Cancelled', cause: 'why' })
+    await assert.rejects(select([pair.a], { timeout: 0, singal: undefined } as object), { code: 'UNKNOWN_OPTION' })
+  })
+
   test('a signal rejects, before and during, and leaves the set usable', async () => {
     await using pair = connectionPair()
     using interests = new Interests().add(pair.b)

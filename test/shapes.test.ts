@@ -185,6 +185,30 @@ describe('wintertc', () => {
     await secure.close()
   })
 
+  test('an upgrade that is given up, or fails early, closes the connection', async () => {
+    await using net = new Network()
+    await using listener = await net.listen('tcp://127.0.0.1:0')
+    const { host } = new URL(listener.endpoint)
+    const plain = binding({ network: net }).connect(host, { secureTransport: 'starttls' })
+    const secure = plain.startTls()
+    await secure.close(new Error('never mind'))
+    await assert.rejects(secure.opened, /never mind/)
+    await plain.closed
+    assert.deepEqual(net.sockets(), [listener])
+  })
+
+  test('wrong settings leave nothing behind', async () => {
+    await using net = new Network()
+    const wrong = (o: object | null, message: RegExp) =>
+      assert.throws(() => binding({ network: net }).connect('127.0.0.1:1', o as object), { name: 'TypeError', message })
+    wrong({ highWaterMark: -1 }, /highWaterMark must be a number of bytes, not negative, got -1/)
+    wrong({ highWaterMark: Number.NaN }, /highWaterMark/)
+    assert.throws(() => connect(undefined as unknown as string), /hostname must be a name or an address, got undefined/)
+    await settle(1)
+    assert.deepEqual(net.sockets(), [])
+    await connect('127.0.0.1:1', null as unknown as object).close()
+  })
+
   test('startTls sends what is still waiting in the old stream first', async (t) => {
     let got: (received: Uint8Array | null) => void
     const received = new Promise<Uint8Array | null>((resolve) => (got = resolve))
@@ -533,6 +557,16 @@ describe('deno', () => {
     await assert.rejects(deno.connectTls({ port }), deno.errors.InvalidData)
     await assert.rejects(deno.connectTls({ port, cert } as never), /cert and key must be given together/)
     await assert.rejects(deno.listenTls({ port: 0 } as never), TypeError)
+  })
+
+  test('startTls under a pending read is Busy, and the connection is closed, since it was used up', async () => {
+    using listener = await deno.listen({ port: 0, hostname: '127.0.0.1' })
+    const [plain, peer] = await Promise.all([deno.connect({ port: listener.addr.port }), listener.accept()])
+    const reading = plain.read(new Uint8Array(1)).catch((error: unknown) => error)
+    await assert.rejects(deno.startTls(plain), deno.errors.Busy)
+    assert.ok((await reading) instanceof Error)
+    await assert.rejects(peer.read(new Uint8Array(1)), deno.errors.ConnectionReset)
+    peer.close()
   })
 
   test('startTls uses the plain connection up', async (t) => {

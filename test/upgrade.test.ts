@@ -185,3 +185,16 @@ test('an upgrade that another has overtaken, or a close, fails with what became 
     await assert.rejects(later, { name: 'Closed', code: 'ABORTED', op: 'startTls' })
   }
 })
+
+test('an upgrade that fails before its handshake says that it was the upgrade', async () => {
+  const { ca } = await testCredentials()
+  await using network = new Network()
+  const listener = await network.listen('tcp://127.0.0.1:0')
+  const [client] = await Promise.all([network.connect(listener.endpoint), listener.accept()])
+  const clogged = client.write(new Uint8Array(2 ** 24))
+  const signal = AbortSignal.abort('why')
+  await assert.rejects(client.startTls({ ca, signal }), { name: 'Cancelled', op: 'startTls', cause: 'why' })
+  await assert.rejects(client.startTls({ ca, timeout: 5 }), { name: 'DeadlineError', op: 'startTls', phase: 'tls' })
+  client.abort()
+  await assert.rejects(clogged)
+})

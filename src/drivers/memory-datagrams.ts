@@ -188,8 +188,8 @@ class MemoryDatagram implements DatagramHandle {
   readonly options: OptionHandle
   readonly #machine: MemoryDatagrams
   readonly #queue: DatagramQueue
-  /** Groups that were joined, and the senders they were joined for; without any, all. */
-  readonly #groups: Map<string, Set<string | undefined>> = new Map()
+  /** Groups that were joined, by interface, and the senders they were joined for: undefined is all of them. */
+  readonly #groups: Map<string, Map<string | undefined, Set<string | undefined>>> = new Map()
   readonly #underWay: Letter[] = []
   #bytesUnderWay = 0
   /** Senders that wait for room in the queue. */
@@ -228,8 +228,8 @@ class MemoryDatagram implements DatagramHandle {
     if (local.family === 'unix' || remote?.family === 'unix') return false
     if (remote !== undefined && (remote.port !== from.port || remote.address !== from.address)) return false
     if (isGroup(to.address)) {
-      const sources = this.#groups.get(to.address)
-      if (sources === undefined || !(sources.has(undefined) || sources.has(from.address))) return false
+      const joined = [...(this.#groups.get(to.address)?.values() ?? [])]
+      if (!joined.some((sources) => sources.has(undefined) || sources.has(from.address))) return false
     }
     if (to.address === EVERYBODY) return isWildcard(local.address) && (local.family === 'ipv4' || this.isDual)
     if (local.address === to.address) return true
@@ -312,18 +312,21 @@ class MemoryDatagram implements DatagramHandle {
     if (this.#wantsWrite) this.#writable()
   }
 
-  join(group: string, _interface: string | undefined, source: string | undefined): void {
-    const sources = this.#groups.get(group) ?? new Set()
+  join(group: string, at: string | undefined, source: string | undefined): void {
+    const joined = this.#groups.get(group) ?? new Map<string | undefined, Set<string | undefined>>()
+    const sources = joined.get(at) ?? new Set()
     if (sources.has(source)) throw failure('EADDRINUSE', 'join', `${group} was joined already`)
     if (sources.size > 0 && (source === undefined || sources.has(undefined)))
       throw failure('EINVAL', 'join', `${group} was joined otherwise`)
-    this.#groups.set(group, sources.add(source))
+    this.#groups.set(group, joined.set(at, sources.add(source)))
   }
 
-  leave(group: string, _interface: string | undefined, source: string | undefined): void {
-    const sources = this.#groups.get(group)
+  leave(group: string, at: string | undefined, source: string | undefined): void {
+    const joined = this.#groups.get(group)
+    const sources = joined?.get(at)
     if (!sources?.delete(source)) throw failure('EADDRNOTAVAIL', 'leave', `${group} was not joined`)
-    if (sources.size === 0) this.#groups.delete(group)
+    if (sources.size === 0) joined?.delete(at)
+    if (joined?.size === 0) this.#groups.delete(group)
   }
 
   close(done: () => void): void {

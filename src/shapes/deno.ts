@@ -308,9 +308,12 @@ export async function connectTls(options: ConnectTlsOptions | (ConnectTlsOptions
  */
 export async function startTls(conn: TcpConn, options: StartTlsOptions | (StartTlsOptions & TlsCertifiedKeyPem) = {}): Promise<TlsConn> {
   const tls = { serverName: options.hostname ?? '127.0.0.1', ...clientTls(options) }
+  const connection = take(conn)
   try {
-    return new TlsConn(await take(conn).startTls({ ...tls, role: 'client' }))
+    return new TlsConn(await connection.startTls({ ...tls, role: 'client' }))
   } catch (error) {
+    // Nobody has it any more.
+    connection.abort()
     throw denoError(error)
   }
 }

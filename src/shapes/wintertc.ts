@@ -209,7 +209,13 @@ export class Socket {
     const connection = await this.#opening.connection
     this.#in.finish()
     await this.#drain(new SocketError('the socket was upgraded'))
-    return reasoned(connection.startTls({ ...tls, role: 'client', signal }), signal)
+    try {
+      return await reasoned(connection.startTls({ ...tls, role: 'client', signal }), signal)
+    } catch (error) {
+      // Its streams are over, so that nobody could end it.
+      connection.abort(error)
+      throw error
+    }
   }
 }
 
@@ -256,7 +262,8 @@ export interface Binding {
  */
 export function binding(o: BindingOptions = {}): Binding {
   return {
-    connect(address, options = {}) {
+    connect(address, given) {
+      const options = given ?? {}
       const { secureTransport: mode = 'off', allowHalfOpen = false } = options
       if (!['off', 'on', 'starttls'].includes(mode))
         throw new SocketError(`secureTransport must be 'off', 'on' or 'starttls', got '${mode}'`)
@@ -269,11 +276,14 @@ export function binding(o: BindingOptions = {}): Binding {
         ...(options.sni == null ? {} : { serverName: options.sni }),
         ...(options.alpn?.length ? { alpn: options.alpn } : {}),
       }
+      const highWaterMark = options.highWaterMark === undefined ? undefined : Number(options.highWaterMark)
+      if (highWaterMark !== undefined && !(highWaterMark >= 0)) {
+        throw new SocketError(`highWaterMark must be a number of bytes, not negative, got ${String(options.highWaterMark)}`)
+      }
       const cancelled = new AbortController()
       const { signal } = cancelled
       const network = o.network ?? defaultNetwork()
       const connection = reasoned(network.connect(endpoint, { signal, ...(mode === 'on' ? { tls } : {}) }), signal)
-      const highWaterMark = options.highWaterMark === undefined ? undefined : Number(options.highWaterMark)
       const opening = { connection: handled(connection), cancel: (reason: unknown) => cancelled.abort(reason) }
       return new Socket(opening, { mode, halfOpen: allowHalfOpen, highWaterMark, tls })
     },
@@ -284,7 +294,7 @@ function endpointOf(address: string | SocketAddress, mode: SecureTransportKind):
   const transport = mode === 'on' ? 'tls' : 'tcp'
   try {
     if (typeof address === 'string') return parseEndpoint(`${transport}://${address}`)
-    const { hostname, port } = address
+    const { hostname, port } = address ?? {}
     if (typeof hostname !== 'string' || hostname === '')
       throw new TypeError(`hostname must be a name or an address, got ${String(hostname)}`)
     return parseEndpoint(place(transport, hostname, port))

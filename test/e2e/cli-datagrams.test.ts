@@ -279,11 +279,9 @@ describe('listen', () => {
     const serving = ['--keep', '--drain', '400ms', 'udp://127.0.0.1:0']
     const program = fairlead(t, ['listen', ...serving, 'exec:[ "$(head -c 4)" = stay ] && sleep 100 || echo bye'])
     const at = await listeningAt(program)
-    const [polite, stubborn] = [await Peer.open(t), await Peer.open(t)]
-    polite.send('ends', at)
-    assert.equal(await polite.text(), 'bye\n')
+    const [stubborn, polite] = [await Peer.open(t), await Peer.open(t)]
     stubborn.send('stay', at)
-    polite.send('wait', at)
+    polite.send('ends', at)
     assert.equal(await polite.text(), 'bye\n')
     program.interrupt()
     assert.equal(await program.exited, 0)
