@@ -1,0 +1,284 @@
+/**
+ * Processes: an async function with a mailbox, found through the async context it runs in. Each owns an {@link Owner}, so that
+ * its sockets end with it. What runs outside of all of them is the main process, which never ends.
+ */
+
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { inspect } from 'node:util'
+import { network, Owner } from '../index.js'
+import { matches, type Timeout } from './erlang-terms.js'
+
+let lastId = 0
+
+/** The name of a process, or of the process that stands for a socket. */
+export class Pid {
+  readonly id: number = ++lastId
+
+  toString(): string {
+    return `<0.${this.id}.0>`
+  }
+}
+
+/** What `monitor` gives. */
+export class Ref {
+  readonly id: number = ++lastId
+
+  toString(): string {
+    return `#Ref<0.${this.id}>`
+  }
+}
+
+/** What `exit(Reason)` throws: let it pass. `reason` is what linked and monitoring processes are told. */
+export class Exit extends Error {
+  readonly reason: unknown
+
+  constructor(reason: unknown) {
+    super(`the process exits: ${reason instanceof Error ? reason.message : inspect(reason, { depth: 3, breakLength: 140 })}`)
+    this.name = 'Exit'
+    this.reason = reason
+  }
+}
+
+/** A message that a pattern fits, and which one. */
+interface Taken {
+  readonly message: unknown
+  readonly which: number
+}
+
+/** A message in a mailbox. */
+interface Mail {
+  readonly message: unknown
+  /** The socket it came from, which takes it along to a new owner. */
+  readonly from: object | undefined
+  /** Called once it has left the mailbox. */
+  readonly taken: (() => void) | undefined
+}
+
+type SignalKind = 'link' | 'exit'
+
+/** Whatever has a pid and can be linked: a process, or what stands for a socket, which runs nothing. @internal */
+export class Linkable {
+  readonly pid: Pid = new Pid()
+  readonly links: Set<Linkable> = new Set()
+  readonly monitors: Map<Ref, Process> = new Map()
+  /** Why it is no more. */
+  over: { readonly reason: unknown } | undefined
+  readonly #signalled: ((from: Pid, reason: unknown, kind: SignalKind) => void) | undefined
+
+  /** @param signalled what an exit signal does to it */
+  constructor(signalled?: (from: Pid, reason: unknown, kind: SignalKind) => void) {
+    this.#signalled = signalled
+    known.set(this.pid, this)
+  }
+
+  /** An exit signal: of somebody linked who ended, or sent with `exit`. */
+  signal(from: Pid, reason: unknown, kind: SignalKind): void {
+    if (this.over === undefined) this.#signalled?.(from, reason, kind)
+  }
+
+  /** Says goodbye to everybody who wants to know. */
+  leave(reason: unknown): void {
+    if (this.over !== undefined) return
+    this.over = { reason }
+    for (const other of this.links) {
+      other.links.delete(this)
+      other.signal(this.pid, reason, 'link')
+    }
+    this.links.clear()
+    for (const [ref, process] of this.monitors) {
+      process.monitoring.delete(ref)
+      process.put(['DOWN', ref, 'process', this.pid, reason])
+    }
+    this.monitors.clear()
+  }
+
+  link(other: Linkable): void {
+    this.links.add(other)
+    other.links.add(this)
+  }
+
+  unlink(other: Linkable): void {
+    this.links.delete(other)
+    other.links.delete(this)
+  }
+}
+
+const known: WeakMap<Pid, Linkable> = new WeakMap()
+const context: AsyncLocalStorage<Process> = new AsyncLocalStorage()
+
+/** @internal */
+export class Process extends Linkable {
+  readonly owner: Owner
+  readonly monitoring: Map<Ref, Linkable> = new Map()
+  trapExit = false
+  #mailbox: Mail[] = []
+  /** Each `receive` that waits: takes a message and says so, or does not. */
+  readonly #waiting: Set<() => boolean> = new Set()
+  /** Blocked calls, for when the process is ended from outside. */
+  readonly #blocked: Set<(exit: Exit) => void> = new Set()
+
+  constructor(owner: Owner) {
+    super()
+    this.owner = owner
+  }
+
+  /** Puts a message at the end of the mailbox; that of a process that is no more takes none. */
+  put(message: unknown, from?: object, taken?: () => void): void {
+    if (this.over !== undefined) return taken?.()
+    this.#mailbox.push({ message, from, taken })
+    for (const take of this.#waiting) if (take()) break
+  }
+
+  /** Moves the messages of a socket to another mailbox, in order. */
+  handOver(from: object, to: Process): void {
+    const mine = this.#mailbox.filter((mail) => mail.from === from)
+    if (mine.length === 0) return
+    this.#mailbox = this.#mailbox.filter((mail) => mail.from !== from)
+    for (const { message, taken } of mine) to.put(message, from, taken)
+  }
+
+  /** The first message that a pattern fits, taken out of the mailbox; `found` is told of it before anything else happens. */
+  take(patterns: readonly unknown[], found?: (taken: Taken) => void): Taken | undefined {
+    for (let i = 0; i < this.#mailbox.length; i++) {
+      const mail = this.#mailbox[i] as Mail
+      const which = patterns.findIndex((pattern) => matches(pattern, mail.message))
+      if (which === -1) continue
+      if (i === 0) this.#mailbox.shift()
+      else this.#mailbox.splice(i, 1)
+      const taken = { message: mail.message, which }
+      // First, since what follows may bring the next message.
+      found?.(taken)
+      mail.taken?.()
+      return taken
+    }
+    return undefined
+  }
+
+  /** As `take`, waiting for it; undefined when the time is over. */
+  async receive(patterns: readonly unknown[], timeout: Timeout): Promise<Taken | undefined> {
+    this.mustLive()
+    const found = this.take(patterns)
+    if (found !== undefined || timeout === 0) return found
+    let cancel: (() => void) | undefined
+    let take: (() => boolean) | undefined
+    try {
+      return await this.blocking(
+        new Promise((resolve, reject) => {
+          const done = (result: Taken | undefined) => {
+            this.#waiting.delete(take as () => boolean)
+            resolve(result)
+          }
+          take = () => {
+            try {
+              return this.take(patterns, done) !== undefined
+            } catch (error) {
+              // A test in a pattern failed, which is the failure of who waits, not of who sends.
+              reject(error as Error)
+              return false
+            }
+          }
+          this.#waiting.add(take)
+          if (timeout !== 'infinity') cancel = alarm(timeout, () => done(undefined))
+        }),
+      )
+    } finally {
+      this.#waiting.delete(take as () => boolean)
+      cancel?.()
+    }
+  }
+
+  /** Throws `Exit` in a process that was ended from outside. */
+  mustLive(): void {
+    if (this.over !== undefined) throw new Exit(this.over.reason)
+  }
+
+  /** What `promise` gives, unless the process is ended first. */
+  async blocking<T>(promise: Promise<T>): Promise<T> {
+    if (this.root) return promise
+    this.mustLive()
+    let stop: ((exit: Exit) => void) | undefined
+    const ended = new Promise<never>((_resolve, reject) => {
+      stop = reject
+      this.#blocked.add(reject)
+    })
+    try {
+      return await Promise.race([promise, ended])
+    } finally {
+      this.#blocked.delete(stop as (exit: Exit) => void)
+      this.mustLive()
+    }
+  }
+
+  get root(): boolean {
+    return this === main
+  }
+
+  override signal(from: Pid, reason: unknown, kind: SignalKind): void {
+    if (this.over !== undefined) return
+    if (kind === 'exit' && reason === 'kill') return this.end('killed')
+    if (this.trapExit) return this.put(['EXIT', from, reason])
+    if (reason === 'normal' && from !== this.pid) return
+    this.end(reason)
+  }
+
+  /** Ends it: everybody is told, what it waits for fails with `Exit`, its sockets are flushed and closed. */
+  end(reason: unknown): void {
+    // The main program is no process that something could end: whoever links it hears of it as a message or not at all.
+    if (this.over !== undefined || this.root) return
+    this.leave(reason)
+    for (const [ref, other] of this.monitoring) other.monitors.delete(ref)
+    this.monitoring.clear()
+    const exit = new Exit(reason)
+    for (const stop of this.#blocked) stop(exit)
+    for (const { taken } of this.#mailbox.splice(0)) taken?.()
+    void this.owner.end()
+  }
+}
+
+let main: Process | undefined
+
+/** The process that runs now. @internal */
+export function current(): Process {
+  return context.getStore() ?? (main ??= new Process(network()))
+}
+
+/** @internal */
+export function processOf(pid: unknown): Linkable | undefined {
+  return pid instanceof Pid ? known.get(pid) : undefined
+}
+
+/** Calls `fn` in `milliseconds`; returns what cancels that. @internal */
+export function alarm(milliseconds: number, fn: () => void): () => void {
+  const { clock } = network()
+  return clock.at(clock.now() + milliseconds, fn)
+}
+
+/** Starts a process of `fn(...args)`. @internal */
+export function start<A extends readonly unknown[]>(fn: (...args: A) => unknown, args: A): Process {
+  if (typeof fn !== 'function') throw new Exit('badarg')
+  const owner = new Owner('process', network())
+  const process = new Process(owner)
+  const run = async () => {
+    try {
+      await owner.run(() => context.run(process, () => fn(...args)))
+      process.end('normal')
+    } catch (error) {
+      crashed(process, error)
+    }
+  }
+  queueMicrotask(() => {
+    if (process.over === undefined) void run()
+  })
+  return process
+}
+
+function crashed(ended: Process, error: unknown): void {
+  if (error instanceof Exit) return ended.end(error.reason)
+  if (ended.over !== undefined) return
+  // As Erlang logs it: an error that nobody is told of would otherwise be lost.
+  if (ended.links.size + ended.monitors.size === 0) {
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
+    process.emitWarning(`Error in process ${ended.pid} with exit value: ${text}`, 'ErlangProcess')
+  }
+  ended.end(error)
+}
