@@ -8,14 +8,16 @@ import {
   type Endpoint,
   formatEndpoint,
   type IpAddress,
+  type IpTransport,
   isIp,
   isTls,
   isUnixEndpoint,
   type ParsedEndpoint,
   parseEndpoint,
   reachableEndpoint,
+  type Transport,
 } from './address.js'
-import { limit, milliseconds, wholeNumber } from './arguments.js'
+import { limit, milliseconds, oneOf, wholeNumber } from './arguments.js'
 import {
   bindDatagram,
   type BindOptions,
@@ -180,7 +182,7 @@ export class Network extends Owner {
 
   async #connectDatagram(endpoint: ParsedEndpoint, o: DatagramConnectOptions): Promise<DatagramSocket> {
     refuseUnknown(o, [...BIND_OPTIONS, 'from', 'family'], 'connect')
-    const from = o.from === undefined ? undefined : fromAddress(o.from, 'unixgram')
+    const from = o.from === undefined ? undefined : fromAddress(o.from, ['udp', 'unixgram'])
     return connectDatagram(this.#ground(o.owner), endpoint, from, o)
   }
 
@@ -211,7 +213,8 @@ export class Network extends Owner {
     const tls = isTls(endpoint)
       ? prepareClient({ handshakeTimeout: limits.handshake, ...o.tls }, { host: hostOf(endpoint), endpoint: text })
       : plain(o.tls, facts)
-    const from = o.from === undefined ? undefined : fromAddress(o.from)
+    const from = o.from === undefined ? undefined : (fromAddress(o.from, ['tcp', 'tls']) as IpAddress)
+    if (o.family !== undefined) oneOf('family', o.family, [4, 6])
     const settings = { ...this.#made('connection', endpoint, o, facts), from }
     const origin: Origin = { owner, role: 'dialled', driver: this.driver.name, endpoint: text, defaults }
     return owner.opening(o, facts, async (wait) => {
@@ -485,29 +488,20 @@ function plain(tls: object | undefined, facts: ErrorFacts): undefined {
   })
 }
 
-function fromAddress(from: Endpoint): IpAddress
-function fromAddress(from: Endpoint, unix: 'unixgram'): Address
-function fromAddress(from: Endpoint, unix?: 'unixgram'): Address {
-  const endpoint = parseEndpoint(typeof from === 'string' ? withPort(from) : from)
+/** The local address to connect from: of one of these transports, the first where it is a bare address. */
+function fromAddress(from: Endpoint, transports: readonly [IpTransport, ...Transport[]]): Address {
+  const endpoint = parsedFor(typeof from === 'string' ? withPort(from, transports[0]) : from, 'connect')
   const address = addressOf(endpoint)
-  if (address === undefined || (address.family === 'unix' && endpoint.transport !== unix)) {
-    throw new AddressError(
-      'BAD_HOST',
-      `from must be a literal IP address${unix ? ' or a unixgram: endpoint' : ''}, got ${show(formatEndpoint(endpoint))}`,
-      {
-        op: 'connect',
-        phase: 'bind',
-      },
-    )
-  }
-  return address
+  if (address !== undefined && transports.includes(endpoint.transport)) return address
+  const expected = `a literal address, bare or as one of ${transports.join(':, ')}:`
+  throw new AddressError('BAD_HOST', `from must be ${expected}, got ${show(formatEndpoint(endpoint))}`, { op: 'connect', phase: 'bind' })
 }
 
-/** A bare address, `192.0.2.7` or `::1`, or a `tcp:` endpoint without a port: any port then. */
-function withPort(from: string): string {
-  if (isIp(from) === 4) return `tcp://${from}:0`
-  if (isIp(from) === 6) return `tcp://[${from}]:0`
-  return /^(?:tcp|udp):\/\/(?:[^:[\]]+|\[[^\]]+\])$/.test(from) ? `${from}:0` : from
+/** A bare address, `192.0.2.7` or `::1`, or an endpoint without a port: any port then. */
+function withPort(from: string, transport: IpTransport): string {
+  if (isIp(from) === 4) return `${transport}://${from}:0`
+  if (isIp(from) === 6) return `${transport}://[${from}]:0`
+  return /^[a-z]+:\/\/(?:[^:[\]]+|\[[^\]]+\])$/.test(from) ? `${from}:0` : from
 }
 
 let defaultNetwork: Network | undefined

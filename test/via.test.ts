@@ -123,3 +123,20 @@ test('from binds the local end; what is not a literal address is refused', async
   await assert.rejects(network.connect(listener.endpoint, { from: 'tcp://localhost:0' }), { name: 'AddressError', code: 'BAD_HOST' })
   await assert.rejects(network.connect(listener.endpoint, { from: '203.0.113.77' }), { name: 'SystemFailure', code: 'EADDRNOTAVAIL' })
 })
+
+test('a local address of another transport, a bad one and a family there is none of are refused by name', async () => {
+  await using network = new Network()
+  const listener = await network.listen('tcp://127.0.0.1:0')
+  await assert.rejects(network.connect(listener.endpoint, { from: 'udp://127.0.0.1:0' }), {
+    code: 'BAD_HOST',
+    op: 'connect',
+    message: /udp/,
+  })
+  await assert.rejects(network.connect('udp://127.0.0.1:9', { from: 'tcp://127.0.0.1:0' }), {
+    code: 'BAD_HOST',
+    op: 'connect',
+    message: /tcp/,
+  })
+  await assert.rejects(network.connect(listener.endpoint, { from: '127.0.0.1:70000' }), { name: 'AddressError', op: 'connect' })
+  await assert.rejects(network.connect(listener.endpoint, { family: 5 as 4 }), { name: 'RangeError', message: /5/ })
+})
