@@ -11,7 +11,7 @@ import { exportsOf } from './support/door.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 /** Bytes of the tarball and of what it unpacks to. */
-const LARGEST = { packed: 400_000, unpacked: 1_600_000 }
+const LARGEST = { packed: 700_000, unpacked: 2_800_000 }
 
 interface Manifest {
   exports: Record<string, string | { types: string; default: string }>
