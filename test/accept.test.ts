@@ -15,6 +15,7 @@ import {
 import { developmentAuthority, type FaultyDriver, faulty, type Issued, memory, settle, VirtualClock } from 'fairlead/testing'
 import { reachableEndpoint } from '#src/address.js'
 import { node } from '#src/drivers/node.js'
+import { hold } from './support/hold.js'
 
 interface World {
   net: Network
@@ -105,12 +106,12 @@ test('wrong arguments are rejections, also from accept', async (t) => {
 test('nothing is taken from the backlog while nobody waits', async (t) => {
   const { net } = world(t)
   const listener = await net.listen(AT, { backlog: 1 })
-  await net.connect(listener.endpoint)
+  hold(await net.connect(listener.endpoint))
   let connected = false
   const second = net.connect(listener.endpoint).then(() => (connected = true))
   await settle(5)
   assert.equal(connected, false, 'the first still holds the only place')
-  await listener.accept()
+  hold(await listener.accept())
   await second
   assert.equal(listener.stats.accepted, 1)
 })
@@ -123,7 +124,7 @@ test('tryAccept gives what is there, never takes from a waiting accept, and refu
   assert.notEqual(listener.tryAccept(), undefined)
   assert.equal(listener.tryAccept(), undefined)
   const waiting = listener.accept()
-  await net.connect(listener.endpoint)
+  hold(await net.connect(listener.endpoint))
   assert.equal(listener.tryAccept(), undefined, 'it belongs to who waited first')
   await waiting
   await listener.close()
@@ -167,7 +168,7 @@ test('close wakes every accept with Closed, is idempotent, and leaves accepted c
 test('connections nobody took are counted as unserved at the close (X8)', async (t) => {
   const { net, listener, events } = await open(t)
   await dialMany(net, listener, 3)
-  await listener.accept()
+  hold(await listener.accept())
   await listener.close()
   assert.deepEqual(listener.stats.unserved, { count: 2, estimated: false })
   assert.deepEqual(
@@ -225,7 +226,7 @@ test('any other error of accept surfaces, to one caller at a time, and accepting
   const second = listener.accept()
   driver.fail('accept', 'EBADF' as never)
   await first
-  await net.connect(listener.endpoint)
+  hold(await net.connect(listener.endpoint))
   assert.equal((await second).state, 'open')
 })
 
@@ -233,7 +234,7 @@ for (const code of ['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM']) {
   test(`${code} from accept is tried again every 100 ms, each time with an event, until it is over (S10)`, async (t) => {
     const { net, clock, driver, listener, events } = await open(t)
     driver.fail('accept', code, Number.POSITIVE_INFINITY)
-    await net.connect(listener.endpoint)
+    hold(await net.connect(listener.endpoint))
     const accepting = listener.accept()
     await clock.advance(950)
     assert.equal(listener.stats.exhausted, 10)
@@ -254,7 +255,7 @@ test('accepting pauses while the network holds as many bytes as it may', async (
   const { net, listener } = await open(t)
   const { budget } = net.shared
   budget.change(budget.limit)
-  await net.connect(listener.endpoint)
+  hold(await net.connect(listener.endpoint))
   const accepting = listener.accept()
   await settle(5)
   assert.equal(listener.stats.accepted, 0)
@@ -295,7 +296,7 @@ test('a policy is asked about each peer; who is refused costs nobody else anythi
 test('accepted connections carry the default times of their listener (S18)', async (t) => {
   const { net, clock } = world(t)
   const listener = await net.listen(AT, { defaults: { read: 20 } })
-  await net.connect(listener.endpoint)
+  hold(await net.connect(listener.endpoint))
   const reading = assert.rejects((await listener.accept()).read(), typed(DeadlineError, 'DEADLINE'))
   await clock.advance(20)
   await reading

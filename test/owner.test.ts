@@ -8,6 +8,7 @@ import { codecs, Connection, type Listener, Network, network, Owner, type Socket
 import { memory, settle, VirtualClock } from 'fairlead/testing'
 import { testCredentials } from './matrix.js'
 import { clogWith, drain, pairOver, pattern, rawPair, TRANSPORTS, until } from './support/pairs.js'
+import { hold } from './support/hold.js'
 
 const AT = 'tcp://127.0.0.1:0'
 
@@ -72,7 +73,7 @@ describe('nested owners', () => {
     const outer = new Owner('outer', net)
     const inner = new Owner('inner', outer)
     const { client, accepted, listener } = await dialled(net, inner)
-    await net.connect(listener.endpoint, { owner: outer })
+    hold(await net.connect(listener.endpoint, { owner: outer }))
     await client.write('last words')
     const report = await outer.end()
     assert.deepEqual(report, { closed: 2, aborted: 0, owners: [{ name: 'inner', closed: 1, aborted: 0 }] })
@@ -87,7 +88,7 @@ describe('nested owners', () => {
     await client.owner.end({ abort: true })
     assert.deepEqual([net.owners(), net.sockets()], [[], [listener, accepted]])
     assert.equal(net.signal.aborted, false)
-    await net.connect(listener.endpoint)
+    hold(await net.connect(listener.endpoint))
   })
 
   test('listeners stop before anything else ends, also those of nested owners', async () => {
@@ -449,7 +450,7 @@ describe('moveTo of other sockets', () => {
     const owner = new Owner('new', net)
     const accepting = listener.accept()
     assert.equal(failure(() => listener.moveTo(owner)).name, 'Busy')
-    await net.connect(listener.endpoint)
+    hold(await net.connect(listener.endpoint))
     await accepting
     const told = moves(net)
     listener.moveTo(owner)
@@ -560,7 +561,7 @@ describe('moving out of a server', () => {
       gone.push(connection)
       await new Promise(() => {})
     })
-    await net.connect(server.endpoints[0])
+    hold(await net.connect(server.endpoints[0]))
     await until('it was moved', () => gone.length === 1)
     assert.deepEqual(await server.close(), { clean: true, unsent: 0 })
     assert.equal(gone[0]?.state, 'open')

@@ -21,6 +21,7 @@ import {
 import { connectHandles, connectionPair, memory, memoryPair, Random, settle, type TestPair, VirtualClock } from 'fairlead/testing'
 import { NETWORKS, removePaths, TRANSPORTS } from './matrix.js'
 import { clogWith, pairOver, pattern } from './support/pairs.js'
+import { hold } from './support/hold.js'
 
 const text = (bytes: Uint8Array | null | undefined): string | null | undefined => (bytes ? Buffer.from(bytes).toString('latin1') : bytes)
 
@@ -651,7 +652,7 @@ describe('select', () => {
     await datagrams.send('x', datagrams.endpoint)
     assert.deepEqual(told(await select(interests), names), [['datagrams', 'readable']])
     datagrams.tryReceive()
-    await network.connect(listener.endpoint)
+    hold(await network.connect(listener.endpoint))
     assert.deepEqual(told(await select(interests), names), [['listener', 'acceptable']])
     await network.end({ abort: true })
     assert.equal((await select(interests))[0]?.broken?.name, 'Closed')

@@ -24,6 +24,7 @@ import { AddressError, type Listener, Network, OptionError, SystemFailure } from
 import type { ListenSettings } from '#src/driver.js'
 import { node } from '#src/drivers/node.js'
 import { listenUnix } from '#src/unix.js'
+import { hold } from './support/hold.js'
 
 interface Bench {
   net: Network
@@ -96,7 +97,7 @@ for (const { name, given, mode } of [
 ]) {
   test(`the permissions of the socket: ${name}`, async (t) => {
     const { net, path } = bench(t)
-    await net.listen(`unix:${path}`, { mode: given })
+    hold(await net.listen(`unix:${path}`, { mode: given }))
     assert.equal(modeOf(path), mode)
   })
 }
@@ -266,7 +267,7 @@ test('an aborted listener and one whose network ends remove their paths, too (N2
   first.abort(new Error('enough'))
   assert.equal((await first.closed).clean, false)
   assert.deepEqual(readdirSync(folder), [])
-  await net.listen(`unix:${path}`)
+  hold(await net.listen(`unix:${path}`))
   await net.close()
   assert.deepEqual(readdirSync(folder), [])
 })
