@@ -315,7 +315,7 @@ export class Outbound {
     const total = pieces.reduce((sum, piece) => sum + piece.length, 0)
     const refused = this.#refused('tryWrite')
     if (refused !== undefined) throw refused
-    const { job } = this.#job('tryWrite', 'some', pieces, total, undefined)
+    const job: Job = { op: 'tryWrite', kind: 'some', pieces, left: total, total, resolve: ignore, reject: ignore, disarm: undefined }
     const broke = this.#offer(job, 'tryWrite', total)
     if (broke !== undefined) throw broke
     return total - job.left
@@ -478,3 +478,5 @@ export function handled<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {})
   return promise
 }
+
+function ignore(): void {}

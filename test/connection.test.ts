@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Broken, Busy, Closed, type Connection, Deadline, FrameError, Network, SocketError } from 'fairlead'
-import { connectionPair, Random, settle } from 'fairlead/testing'
+import { connectionPair, Random, settle, VirtualClock } from 'fairlead/testing'
 import { clogWith, drain, pairOver, pattern, rawPair, TRANSPORTS, until } from './support/pairs.js'
 
 const text = (bytes: Uint8Array | null | undefined): string | null | undefined => (bytes ? Buffer.from(bytes).toString('latin1') : bytes)
@@ -877,4 +877,13 @@ test('tryWrite never waits: it takes what is welcome, in order, and nothing whil
   assert.throws(() => a.tryWrite('x'), Broken)
   a.abort()
   assert.throws(() => a.tryWrite('x'), Closed)
+})
+
+test('tryWrite, which never waits, arms no deadline', () => {
+  const clock = new VirtualClock()
+  const { a, b } = connectionPair({ clock, defaults: { write: 1_000 } })
+  assert.equal(a.tryWrite('x'), 1)
+  assert.equal(clock.pending, 0)
+  a.abort()
+  b.abort()
 })
