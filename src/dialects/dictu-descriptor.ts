@@ -14,6 +14,7 @@ import {
   type OptionName,
   OPTIONS,
   type OptionRow,
+  select,
   type SettableName,
   SocketError,
 } from '../index.js'
@@ -190,6 +191,8 @@ export class Descriptor {
   async #connectDatagrams(place: Place): Promise<void> {
     const before = this.#datagrams
     if (before !== undefined) {
+      // What the system has is read, too: it would go with the socket.
+      await select([before], { timeout: 0 })
       for (let got = before.tryReceive(); got !== undefined; got = before.tryReceive()) this.#early.push(got.data)
       this.#datagrams = undefined
       await before.close()
@@ -223,25 +226,53 @@ export class Descriptor {
     }
   }
 
-  /** How many bytes were written. */
-  async write(text: string): Promise<number> {
-    if (this.#opening !== undefined) await this.#opening
-    this.#mustLive()
+  /** How many bytes were written, or what `failed` makes of a refusal: the usual call makes one promise and not two. */
+  write<F = never>(text: string, failed: (refusal: Refusal) => F = rethrow): Promise<number | F> {
     const bytes = encoded(text)
-    try {
-      if (this.#connection !== undefined) await this.#connection.write(bytes)
-      else if (this.#datagrams?.remote !== undefined) await this.#datagrams.send(bytes)
-      else throw new Refusal(this.#isStream ? 'EPIPE' : 'EDESTADDRREQ')
-      return bytes.length
-    } catch (error) {
-      // What went out before a failure is a short write; the failure is that of the next one.
-      if (error instanceof SocketError && (error.bytesWritten ?? 0) > 0) return error.bytesWritten as number
-      throw refusalOf(error)
-    }
+    const isUsual = this.#connection !== undefined && this.#opening === undefined && !this.#closed
+    const sent = isUsual ? this.#send(bytes) : this.#sendInTurn(bytes)
+    return sent.then(
+      () => bytes.length,
+      (error: unknown) => {
+        // What went out before a failure is a short write; the failure is that of the next one.
+        if (error instanceof SocketError && (error.bytesWritten ?? 0) > 0) return error.bytesWritten as number
+        return failed(refusalOf(error))
+      },
+    )
   }
 
-  /** Up to `size` bytes, at least 0; empty at the end of the stream. */
-  async recv(size: number): Promise<string> {
+  #send(bytes: Uint8Array): Promise<void> {
+    this.#mustLive()
+    if (this.#connection !== undefined) return this.#connection.write(bytes)
+    if (this.#datagrams?.remote !== undefined) return this.#datagrams.send(bytes)
+    throw new Refusal(this.#isStream ? 'EPIPE' : 'EDESTADDRREQ')
+  }
+
+  async #sendInTurn(bytes: Uint8Array): Promise<void> {
+    await this.#opening
+    await this.#send(bytes)
+  }
+
+  /** Up to `size` bytes, at least 0; empty at the end of the stream. `failed` as for `write`. */
+  recv<F = never>(size: number, failed: (refusal: Refusal) => F = rethrow): Promise<string | F> {
+    const connection = this.#connection
+    const isUsual = this.#opening === undefined && !this.#closed && this.#reading === undefined && size > 0
+    if (connection === undefined || !isUsual) return this.#recvInTurn(size).catch(failed)
+    const reading = connection.read({ limit: size })
+    this.#reading = reading
+    return reading.then(
+      (data) => {
+        this.#reading = undefined
+        return data === null ? '' : fromBytes(data)
+      },
+      (error: unknown) => {
+        this.#reading = undefined
+        return error instanceof Busy ? this.#recvInTurn(size).catch(failed) : failed(refusalOf(error))
+      },
+    )
+  }
+
+  async #recvInTurn(size: number): Promise<string> {
     if (this.#opening !== undefined) await this.#opening
     for (let attempt = 0; ; attempt++) {
       this.#mustLive()
@@ -303,6 +334,10 @@ export class Descriptor {
     await this.#opening
     await Promise.all([this.#unreserve(), this.#listener?.close(), this.#connection?.close(), this.#datagrams?.close()])
   }
+}
+
+function rethrow(refusal: Refusal): never {
+  throw refusal
 }
 
 /** Whether sockets of this kind can be made with the option by the driver in use. */

@@ -57,10 +57,12 @@ export class Result<T> {
     return this.#success ? success(this.#value as T) : error(this.#value as string)
   }
 
-  /** Dictu's `result.matchWrap(success, error)`: as `match`, in a success, unless it is a Result already. */
-  matchWrap<S, E>(success: (value: T) => S | Result<S>, error: (text: string) => E | Result<E>): Result<S | E> {
-    const value: unknown = this.match(success, error)
-    return value instanceof Result ? value : Result.suc(value as S | E)
+  /** Dictu's `result.matchWrap(success, error)`: as `match`, and what comes of a success is one, of an error the text of another. */
+  matchWrap<S>(success: (value: T) => S, error: (text: string) => string): Result<S> {
+    return this.match(
+      (value) => Result.suc(success(value)),
+      (text) => Result.err<S>(error(text)),
+    )
   }
 
   /** Dictu's `result.matchError(error)`: the value, or what `error` returns. */

@@ -104,12 +104,11 @@ export class SocketObject {
    *   104 ECONNRESET, 89 EDESTADDRREQ (datagrams without `connect`), 90 EMSGSIZE, 9 EBADF. Only `null` is a failure: 0 is false too
    * @throws FatalError
    */
-  async write(...args: [string: string]): Promise<number | null> {
-    const text = checkText(args)
+  write(...args: [string: string]): Promise<number | null> {
     try {
-      return await this.#descriptor.write(text)
+      return this.#descriptor.write(checkText(args), failed)
     } catch (error) {
-      return failed(error)
+      return Promise.reject(error)
     }
   }
 
@@ -121,13 +120,12 @@ export class SocketObject {
    *   size 0; or nil: 107 ENOTCONN, 104 ECONNRESET, 22 EINVAL (a negative size), 9 EBADF
    * @throws FatalError
    */
-  async recv(...args: [size: number]): Promise<string | null> {
-    const size = checkSize(args)
-    if (size < 0) return failed(new Refusal('EINVAL'))
+  recv(...args: [size: number]): Promise<string | null> {
     try {
-      return await this.#descriptor.recv(size)
+      const size = checkSize(args)
+      return size < 0 ? Promise.resolve(failed(new Refusal('EINVAL'))) : this.#descriptor.recv(size, failed)
     } catch (error) {
-      return failed(error)
+      return Promise.reject(error)
     }
   }
 

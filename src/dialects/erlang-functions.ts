@@ -21,29 +21,32 @@ import { type Failure, isTimeout, type Ok, type Timeout } from './erlang-terms.j
  * ```
  */
 export function spawn<A extends readonly unknown[]>(fn: (...args: A) => unknown, ...args: A): Pid {
+  current()
   return start(fn, args).pid
 }
 
-/** As {@link spawn}, linked to the calling process before it starts. */
+/** As {@link spawn}, linked to the calling process before it starts. @returns its pid */
 export function spawn_link<A extends readonly unknown[]>(fn: (...args: A) => unknown, ...args: A): Pid {
+  const parent = current()
   const child = start(fn, args)
-  current().link(child)
+  parent.link(child)
   return child.pid
 }
 
-/** As {@link spawn}, watched by the calling process: `{'DOWN', Ref, process, Pid, Reason}` comes when it exits. */
+/** As {@link spawn}, watched by the calling process: `{'DOWN', Ref, process, Pid, Reason}` comes when it exits. @returns `[Pid, Ref]` */
 export function spawn_monitor<A extends readonly unknown[]>(fn: (...args: A) => unknown, ...args: A): readonly [Pid, Ref] {
-  const { pid } = start(fn, args)
+  const pid = spawn(fn, ...args)
   return [pid, monitor('process', pid)]
 }
 
-/** The name of the process that runs now; outside of all, that of the main process. */
+/** The process that runs now; outside of all, the main process. @returns its pid */
 export function self(): Pid {
   return current().pid
 }
 
-/** Sends any value to a process, as `Pid ! Message` does; to one that is no more it does nothing. Gives the message. */
+/** Sends any value to a process, as `Pid ! Message` does; to one that is no more it does nothing. @returns the message */
 export function send<M>(to: Pid, message: M): M {
+  current()
   const target = processOf(to)
   if (target === undefined) throw new Exit('badarg')
   if (target instanceof Process) target.put(message)
@@ -130,20 +133,27 @@ export function exit(...args: readonly [unknown] | readonly [Pid, unknown]): tru
   if (args.length === 1) throw new Exit(args[0])
   const target = processOf(args[0])
   if (target === undefined) throw new Exit('badarg')
-  target.signal(self(), args[1], 'exit')
+  const me = current()
+  target.signal(me.pid, args[1], 'exit')
+  me.mustLive()
   return true
 }
 
-/** Links the calling process with another: each gets an exit signal when the other ends. */
+/**
+ * Links the calling process with another: each gets an exit signal when the other ends, with `noproc` at once if it has.
+ *
+ * @returns `true`
+ */
 export function link(pid: Pid): true {
   const [me, other] = [current(), processOf(pid)]
   if (other === undefined) throw new Exit('badarg')
   if (other.over !== undefined) me.signal(pid, 'noproc', 'link')
   else if (other !== me) me.link(other)
+  me.mustLive()
   return true
 }
 
-/** Undoes {@link link}. */
+/** Undoes {@link link}. @returns `true`, also where there was no link */
 export function unlink(pid: Pid): true {
   const other = processOf(pid)
   if (other === undefined) throw new Exit('badarg')
@@ -151,7 +161,12 @@ export function unlink(pid: Pid): true {
   return true
 }
 
-/** From now on the calling process is told when another ends: `{'DOWN', Ref, process, Pid, Reason}`, with `noproc` at once for one that has. */
+/**
+ * From now on the calling process is told when another ends: `{'DOWN', Ref, process, Pid, Reason}`, with `noproc` at once for one
+ * that has.
+ *
+ * @returns what {@link demonitor} takes
+ */
 export function monitor(type: 'process', pid: Pid): Ref {
   const [me, other] = [current(), processOf(pid)]
   if (type !== 'process' || other === undefined) throw new Exit('badarg')
@@ -164,7 +179,7 @@ export function monitor(type: 'process', pid: Pid): Ref {
   return ref
 }
 
-/** Undoes {@link monitor}; `['flush']` also throws a message away that has come already. */
+/** Undoes {@link monitor}; `['flush']` also throws a message away that has come already. @returns `true`, also the second time */
 export function demonitor(ref: Ref, options: readonly 'flush'[] = []): true {
   const me = current()
   me.monitoring.get(ref)?.monitors.delete(ref)
@@ -173,7 +188,7 @@ export function demonitor(ref: Ref, options: readonly 'flush'[] = []): true {
   return true
 }
 
-/** `process_flag('trap_exit', true)`: exit signals become messages `{'EXIT', From, Reason}`. Gives the old value. */
+/** `process_flag('trap_exit', true)`: exit signals become messages `{'EXIT', From, Reason}`. @returns the old value */
 export function process_flag(flag: 'trap_exit', value: boolean): boolean {
   if (flag !== 'trap_exit' || typeof value !== 'boolean') throw new Exit('badarg')
   const process = current()
@@ -182,6 +197,11 @@ export function process_flag(flag: 'trap_exit', value: boolean): boolean {
   return before
 }
 
+/**
+ * Whether a process, or the one that stands for a socket, has not ended.
+ *
+ * @returns `true` or `false`; ends the caller with `badarg` for what is no pid
+ */
 export function is_process_alive(pid: Pid): boolean {
   const process = processOf(pid)
   if (process === undefined) throw new Exit('badarg')

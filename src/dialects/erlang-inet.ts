@@ -2,9 +2,10 @@
 
 import { AddressError, hostName, interfaces, isIp, lookup } from '../index.js'
 import type { SocketOption } from './erlang-options.js'
-import { current, type Pid, processOf, Ref } from './erlang-process.js'
+import { monitor as watch } from './erlang-functions.js'
+import { Exit, type Pid, type Ref } from './erlang-process.js'
 import { posixText, type TcpReason } from './erlang-reasons.js'
-import { chosen, type SocketAddress, type Statistic } from './erlang-socket.js'
+import { chosen, type SocketAddress, type Statistic, StreamSocket } from './erlang-socket.js'
 import { ListenSocket } from './erlang-listen.js'
 import { TcpSocket } from './erlang-tcp.js'
 import {
@@ -40,7 +41,7 @@ export function peername(socket: InetSocket): Ok<SocketAddress> | Failure<'einva
   return socket instanceof TcpSocket || socket instanceof UdpSocket ? socket.address('remote') : ['error', 'einval']
 }
 
-/** The port of this end. */
+/** The port of this end. @returns `['ok', Port]`, or `einval` after `close` and for UNIX sockets */
 export function port(socket: InetSocket): Ok<number> | Failure<'einval' | 'enotconn'> {
   const address = addressOf(socket)
   if (address[0] === 'error') return address
@@ -48,9 +49,13 @@ export function port(socket: InetSocket): Ok<number> | Failure<'einval' | 'enotc
   return typeof number === 'number' ? ['ok', number] : ['error', 'einval']
 }
 
-/** Closes any socket. */
+/** Closes any socket. @returns `'ok'`, also the second time */
 export async function close(socket: InetSocket): Promise<'ok'> {
-  return socket.close()
+  return isSocket(socket) ? socket.close() : 'ok'
+}
+
+function isSocket(value: unknown): value is InetSocket {
+  return value instanceof StreamSocket || value instanceof ListenSocket || value instanceof UdpSocket
 }
 
 /** Sets options of an open socket. @returns `'ok'`, or `einval`, or `enoprotoopt` for what this system cannot do */
@@ -58,47 +63,55 @@ export function setopts(
   socket: InetSocket,
   options: readonly SocketOption[] | readonly UdpOption[],
 ): 'ok' | Failure<'einval' | 'enoprotoopt'> {
-  const result = socket.setopts(options)
+  const result = isSocket(socket) ? socket.setopts(options) : 'einval'
   return result === 'ok' ? 'ok' : ['error', result === 'closed' ? 'einval' : result]
 }
 
-/** The values of options, in the order of the request. */
-export function getopts(
-  socket: TcpSocket<unknown> | UdpSocket<unknown>,
-  names: readonly string[],
-): Ok<readonly (readonly [string, unknown])[]> | Failure<'einval'> {
-  const found = socket.closed ? undefined : socket.getopts(names)
+/**
+ * The values of options, in the order of the request; of a listening socket those that it gives on.
+ *
+ * @returns `['ok', [[Name, Value], …]]`, or `einval` for a name that is none, or after `close`
+ */
+export function getopts(socket: InetSocket, names: readonly string[]): Ok<readonly (readonly [string, unknown])[]> | Failure<'einval'> {
+  const found = isSocket(socket) && !socket.closed ? socket.getopts(names) : undefined
   return found === undefined ? ['error', 'einval'] : ['ok', found]
 }
 
-/** What was received and sent: packets, bytes (`oct`), the largest and the average. */
+/**
+ * What was received and sent: packets, bytes (`oct`), the largest and the average; all, or those asked for.
+ *
+ * @returns `['ok', [[Name, Count], …]]`, or `einval` for a name that is none, or after `close`
+ */
 export function getstat(
   socket: TcpSocket<unknown> | UdpSocket<unknown>,
   names?: readonly Statistic[],
 ): Ok<readonly (readonly [Statistic, number])[]> | Failure<'einval'> {
-  return socket.closed ? ['error', 'einval'] : chosen(socket.stats(), names)
+  if (!(socket instanceof StreamSocket || socket instanceof UdpSocket) || socket.closed) return ['error', 'einval']
+  return chosen(socket.stats(), names)
 }
 
-/** Tells the caller when a socket closes: `{'DOWN', Ref, port, Socket, Reason}` in the original, with `process` and its pid here. */
+/**
+ * Tells the caller when a socket closes: `{'DOWN', Ref, port, Socket, Reason}` in the original, with `process` and its pid here.
+ *
+ * @returns what `demonitor` takes; ends the process with `badarg` for what is no socket
+ */
 export function monitor(socket: TcpSocket<unknown> | ListenSocket<unknown>): Ref {
-  const target = processOf(socket.pid)
-  const ref = new Ref()
-  if (target === undefined || target.over !== undefined) current().put(['DOWN', ref, 'process', socket.pid, 'noproc'])
-  else {
-    target.monitors.set(ref, current())
-    current().monitoring.set(ref, target)
-  }
-  return ref
+  return watch('process', pid(socket))
 }
 
-/** The process that stands for a socket; for `link` and `monitor`. */
+/**
+ * The process that stands for a socket; for `link` and `monitor`.
+ *
+ * @returns the pid, bare; ends the process with `badarg` for what is no socket
+ */
 export function pid(socket: TcpSocket<unknown> | ListenSocket<unknown>): Pid {
+  if (!(socket instanceof StreamSocket || socket instanceof ListenSocket)) throw new Exit('badarg')
   return socket.pid
 }
 
-/** The text of an error number of the system, `econnrefused` and the like. */
+/** The text of an error number of the system, `econnrefused` and the like. @returns the text; never fails */
 export function format_error(reason: TcpReason | (string & {})): string {
-  return posixText(String(reason)) ?? 'unknown POSIX error'
+  return (typeof reason === 'string' ? posixText(reason) : undefined) ?? 'unknown POSIX error'
 }
 
 /** An address as text. @returns the text, or `einval` */
@@ -106,19 +119,19 @@ export function ntoa(address: IpTuple): string | Failure<'einval'> {
   return isIpTuple(address) ? ipTextOf(address) : ['error', 'einval']
 }
 
-/** The address that a text is, IPv4 with all four numbers, or IPv6. */
+/** The address that a text is, IPv4 with all four numbers, or IPv6. @returns `['ok', Address]`, or `einval` */
 export function parse_address(text: string): Ok<IpTuple> | Failure<'einval'> {
   const tuple = typeof text === 'string' ? ipTupleOf(text) : undefined
   return tuple === undefined ? ['error', 'einval'] : ['ok', tuple]
 }
 
-/** As {@link parse_address}, IPv4 alone. */
+/** As {@link parse_address}, IPv4 alone. @returns `['ok', Address]`, or `einval` */
 export function parse_ipv4_address(text: string): Ok<Ip4Tuple> | Failure<'einval'> {
   const parsed = parse_address(text)
   return parsed[0] === 'ok' && parsed[1].length === 4 ? ['ok', parsed[1]] : ['error', 'einval']
 }
 
-/** As {@link parse_address}, IPv6 alone. */
+/** As {@link parse_address}, IPv6 alone. @returns `['ok', Address]`, or `einval` */
 export function parse_ipv6_address(text: string): Ok<Ip6Tuple> | Failure<'einval'> {
   const parsed = parse_address(text)
   return parsed[0] === 'ok' && parsed[1].length === 8 ? ['ok', parsed[1]] : ['error', 'einval']
@@ -130,7 +143,7 @@ export async function getaddr(host: HostAddress, family: 'inet' | 'inet6'): Prom
   return all[0] === 'ok' ? ['ok', all[1][0] as IpTuple] : all
 }
 
-/** All addresses of a host. */
+/** All addresses of a host. @returns `['ok', [Address, …]]`, or `nxdomain`, or `einval` for what is no host or family */
 export async function getaddrs(
   host: HostAddress,
   family: 'inet' | 'inet6',
@@ -150,12 +163,12 @@ export async function getaddrs(
   }
 }
 
-/** What this machine calls itself, up to the first dot. */
+/** What this machine calls itself, up to the first dot. @returns `['ok', Name]` */
 export function gethostname(): Ok<string> {
   return ['ok', hostName().split('.')[0] as string]
 }
 
-/** The interfaces of this machine with their addresses. */
+/** The interfaces of this machine with their addresses. @returns `['ok', [[Name, [['hwaddr', Mac], ['addr', Address], …]], …]]` */
 export function getifaddrs(): Ok<readonly (readonly [string, readonly (readonly ['addr', IpTuple] | readonly ['hwaddr', string])[]])[]> {
   const found = new Map<string, (readonly ['addr', IpTuple] | readonly ['hwaddr', string])[]>()
   for (const { interface: name, address, mac } of interfaces()) {

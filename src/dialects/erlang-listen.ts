@@ -2,8 +2,8 @@
 
 import { type Connection, type EndpointObject, listen as bindListener, type Listener } from '../index.js'
 import type { Data } from './erlang-messages.js'
-import { defaultPlace, type PlaceSettings, readOptions, type StreamSettings } from './erlang-options.js'
-import { current, Linkable, type Pid, Process, processOf } from './erlang-process.js'
+import { defaultPlace, optionValues, type PlaceSettings, readOptions, type StreamSettings } from './erlang-options.js'
+import { current, keep, Linkable, type Pid, Process, processOf } from './erlang-process.js'
 import { posixReason, type TcpReason } from './erlang-reasons.js'
 import { addressPair, type SocketAddress } from './erlang-socket.js'
 import { type Failure, type IpTuple, ipTextOf, isIpTuple, isWhole, type LocalAddress, type Ok, type Timeout } from './erlang-terms.js'
@@ -31,6 +31,7 @@ export class ListenSocket<D = Data> {
       void this.close()
     })
     this.#bond.link(owner)
+    keep(listener)
   }
 
   /** @internal */
@@ -69,11 +70,15 @@ export class ListenSocket<D = Data> {
     if (caller !== this.#owner) return ['error', 'not_owner']
     if (!(to instanceof Process) || to.over !== undefined) return ['error', 'badarg']
     if (to === caller) return 'ok'
-    this.#listener.moveTo(to.owner)
     this.#bond.unlink(caller)
     this.#bond.link(to)
     this.#owner = to
     return 'ok'
+  }
+
+  /** @internal */
+  getopts(names: unknown): readonly (readonly [string, unknown])[] | undefined {
+    return optionValues(names, this.settings)
   }
 
   /** @internal */
@@ -84,6 +89,11 @@ export class ListenSocket<D = Data> {
     Object.assign(this.settings, changed)
     return 'ok'
   }
+}
+
+/** @internal */
+export function isHost(address: unknown): boolean {
+  return isIpTuple(address) || (typeof address === 'string' && address !== '')
 }
 
 /** Where a host address leads, or undefined for what is none. @internal */

@@ -237,8 +237,27 @@ function pairOf(option: unknown, role: Role, place: PlaceSettings): readonly [st
   return option as unknown as readonly [string, unknown]
 }
 
+/** What `{active, V}` in a list of options makes of `before`, one after the other: a number is added to a counter. */
+export function activeAfter(list: unknown, before: ActiveMode): ActiveMode | undefined {
+  let mode: ActiveMode | undefined
+  for (const option of list as readonly unknown[]) {
+    if (!Array.isArray(option) || option[0] !== 'active') continue
+    const value = option[1] as ActiveMode
+    const from: ActiveMode = mode ?? before
+    mode = typeof value === 'number' && typeof from === 'number' ? from + value : value
+  }
+  return mode
+}
+
+/** The values of options by their names, or undefined where one is none. */
+export function optionValues(names: unknown, settings: StreamSettings): readonly (readonly [string, unknown])[] | undefined {
+  if (!Array.isArray(names)) return undefined
+  const found = (names as readonly unknown[]).map((name) => [name, typeof name === 'string' ? optionValue(name, settings) : undefined])
+  return found.some(([, value]) => value === undefined) ? undefined : (found as unknown as (readonly [string, unknown])[])
+}
+
 /** The value of an option that a socket has, by its name, or undefined. */
-export function optionValue(name: string, settings: StreamSettings): unknown {
+function optionValue(name: string, settings: StreamSettings): unknown {
   const values: Readonly<Record<string, unknown>> = {
     mode: settings.mode,
     packet: settings.packet,

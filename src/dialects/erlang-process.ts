@@ -5,7 +5,7 @@
 
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { inspect } from 'node:util'
-import { network, Owner } from '../index.js'
+import { Broken, Busy, Closed, type Connection, network, Owner } from '../index.js'
 import { matches, type Timeout } from './erlang-terms.js'
 
 let lastId = 0
@@ -134,7 +134,9 @@ export class Process extends Linkable {
     const mine = this.#mailbox.filter((mail) => mail.from === from)
     if (mine.length === 0) return
     this.#mailbox = this.#mailbox.filter((mail) => mail.from !== from)
-    for (const { message, taken } of mine) to.put(message, from, taken)
+    // All before anybody takes one: what is taken makes room, in which the socket puts what came later.
+    to.#mailbox.push(...mine)
+    for (const take of [...to.#waiting]) take()
   }
 
   /** The first message that a pattern fits, taken out of the mailbox; `found` is told of it before anything else happens. */
@@ -192,14 +194,17 @@ export class Process extends Linkable {
     if (this.over !== undefined) throw new Exit(this.over.reason)
   }
 
-  /** What `promise` gives, unless the process is ended first. */
-  async blocking<T>(promise: Promise<T>): Promise<T> {
+  /** What `promise` gives, unless the process is ended first, which `left` is told at once. */
+  async blocking<T>(promise: Promise<T>, left?: () => void): Promise<T> {
     if (this.root) return promise
     this.mustLive()
     let stop: ((exit: Exit) => void) | undefined
     const ended = new Promise<never>((_resolve, reject) => {
-      stop = reject
-      this.#blocked.add(reject)
+      stop = (exit) => {
+        left?.()
+        reject(exit)
+      }
+      this.#blocked.add(stop)
     })
     try {
       return await Promise.race([promise, ended])
@@ -207,6 +212,13 @@ export class Process extends Linkable {
       this.#blocked.delete(stop as (exit: Exit) => void)
       this.mustLive()
     }
+  }
+
+  /** As `blocking`, where nobody has to look: a call that was not awaited and a process that has ended harm nobody. */
+  quietly<T>(promise: Promise<T>, left?: () => void): Promise<T> {
+    const result = this.blocking(promise, left)
+    result.catch(() => {})
+    return result
   }
 
   get root(): boolean {
@@ -237,14 +249,29 @@ export class Process extends Linkable {
 
 let main: Process | undefined
 
-/** The process that runs now. @internal */
+/** The process that runs now; throws `Exit` in one that was ended. @internal */
 export function current(): Process {
-  return context.getStore() ?? (main ??= new Process(network()))
+  const process = context.getStore() ?? (main ??= new Process(network()))
+  process.mustLive()
+  return process
 }
 
 /** @internal */
 export function processOf(pid: unknown): Linkable | undefined {
   return pid instanceof Pid ? known.get(pid) : undefined
+}
+
+/**
+ * Takes a socket out of the hands of the process that opened it: it ends with its owner through their link, and can so be given
+ * away while something waits, which the core does not allow. @internal
+ */
+export function keep(socket: Pick<Connection, 'moveTo'>, owner: Owner = network()): void {
+  try {
+    socket.moveTo(owner)
+  } catch (error) {
+    // What is over already belongs to nobody, and what is busy goes nowhere before it is over.
+    if (!(error instanceof Closed || error instanceof Broken || error instanceof Busy)) throw error
+  }
 }
 
 /** Calls `fn` in `milliseconds`; returns what cancels that. @internal */

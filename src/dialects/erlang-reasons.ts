@@ -1,6 +1,6 @@
 /** Why something failed, as Erlang says it: atoms and tuples, and their texts. */
 
-import { getSystemErrorMap } from 'node:util'
+import { getSystemErrorMap, inspect } from 'node:util'
 import { AddressError, Broken, Closed, DeadlineError, Denied, OptionError, type SocketError, SystemFailure, TlsError } from '../index.js'
 import type { Pid } from './erlang-process.js'
 
@@ -32,7 +32,6 @@ export const SSL_REASONS = {
   ewantconnect: 'TLS asks for a connect, which is not supported',
   ex509lookup: 'TLS asks for a look-up of a certificate, which is not supported',
   timeout: 'the time is over',
-  ebusy: 'another operation on the socket has to come to its end first',
   not_owner: 'the calling process does not own the socket',
   no_peercert: 'the peer has no certificate',
   protocol_not_negotiated: 'no application protocol was negotiated',
@@ -78,7 +77,7 @@ export type SslReason =
   | readonly ['badarg', readonly ['packet_to_large', number, number]]
   | readonly ['invalid_packet', Uint8Array]
 /** Why a function of `gen_tcp` or `inet` failed. */
-export type TcpReason = 'closed' | 'timeout' | 'not_owner' | 'ebusy' | Posix
+export type TcpReason = 'closed' | 'timeout' | 'not_owner' | Posix
 export type UdpReason = TcpReason
 
 /** Reasons of the tuple form, by what stands in front. */
@@ -97,11 +96,10 @@ export function reasonText(reason: unknown): string {
     const [head, detail] = reason as readonly unknown[]
     if (head === 'error' && reason.length === 2) return reasonText(detail)
     if (head === 'tls_alert' && Array.isArray(detail) && typeof detail[1] === 'string') return detail[1]
-    const text = typeof head === 'string' ? TUPLES[head] : undefined
-    return text ?? unknownText(reason)
+    return typeof head === 'string' && Object.hasOwn(TUPLES, head) ? (TUPLES[head] as string) : unknownText(reason)
   }
   if (typeof reason !== 'string') return unknownText(reason)
-  return (SSL_REASONS as Readonly<Record<string, string>>)[reason] ?? posixText(reason) ?? unknownText(reason)
+  return Object.hasOwn(SSL_REASONS, reason) ? SSL_REASONS[reason as SslAtom] : (posixText(reason) ?? unknownText(reason))
 }
 
 /** The text of an error number of the system, by its name in small letters. */
@@ -113,14 +111,7 @@ export function posixText(atom: string): string | undefined {
 }
 
 function unknownText(reason: unknown): string {
-  let shown: string
-  try {
-    shown = typeof reason === 'string' ? reason : JSON.stringify(reason)
-  } catch {
-    // Circular, or with a bigint in it.
-    shown = String(reason)
-  }
-  return `unknown POSIX error: ${shown}`
+  return `unknown POSIX error: ${typeof reason === 'string' ? reason : inspect(reason, { depth: 3, breakLength: Infinity })}`
 }
 
 /** What a failure of the core is to Erlang. */

@@ -2,9 +2,9 @@
 
 import { Busy, Closed, Broken, type CloseReport, type Connection, type Delivery, FrameDecoder, type SocketError } from '../index.js'
 import type { HttpPacket } from './erlang-http.js'
-import { type ActiveMode, isCount, optionValue, readOptions, defaultPlace, type StreamSettings } from './erlang-options.js'
+import { activeAfter, isCount, optionValues, readOptions, defaultPlace, type StreamSettings } from './erlang-options.js'
 import { cut, headerOf, LARGEST, largestOf } from './erlang-packets.js'
-import { alarm, current, Linkable, type Pid, Process, processOf } from './erlang-process.js'
+import { alarm, current, Exit, keep, Linkable, type Pid, Process, processOf } from './erlang-process.js'
 import { alertOf, posixReason, type SslReason } from './erlang-reasons.js'
 import { ioBytes, isTimeout, isWhole, type Failure, type IpTuple, ipTupleOf, type Ok, textOf, type Timeout } from './erlang-terms.js'
 
@@ -12,6 +12,8 @@ import { ioBytes, isTimeout, isWhole, type Failure, type IpTuple, ipTupleOf, typ
 const READ_AHEAD = 64 * 1024
 /** Bytes that several sends gather at most. */
 const BATCH = 64 * 1024
+/** Milliseconds that a peer has to take what was sent before the close, where the program says nothing: three minutes, as in the original. */
+const LINGER = 180_000
 const SENT: Promise<'ok'> = Promise.resolve('ok')
 const isSent = (): 'ok' => 'ok'
 /** Bytes in messages that the owner has not taken out of its mailbox; then nothing more is read until it has. */
@@ -22,6 +24,8 @@ export type SocketAddress = readonly [IpTuple, number] | readonly ['local', stri
 
 interface Receiver {
   readonly length: number
+  readonly process: Process
+  readonly fail: (exit: Exit) => void
   readonly done: (result: Received) => void
 }
 type Received = Ok<unknown> | Failure<SslReason>
@@ -52,6 +56,9 @@ export class StreamSocket<D = unknown> {
   #broken = false
   #closed = false
   #writeEnded = false
+  #readEnded = false
+  /** A message has said that the socket is over: it is as if closed. */
+  #gone = false
   /** What was sent since the last write, while the event loop does not go on. */
   #batch: Uint8Array[] = []
   #batched = 0
@@ -70,6 +77,7 @@ export class StreamSocket<D = unknown> {
     this.#owner = owner
     this.#bond = new Linkable((from, reason, kind) => this.#signalled(from, reason, kind))
     this.#bond.link(owner)
+    keep(connection)
     this.#decoder = this.#newDecoder()
     const { active } = this.#settings
     if (typeof active === 'number') {
@@ -254,7 +262,10 @@ export class StreamSocket<D = unknown> {
     if (reason !== 'closed') this.#tell(['error', reason])
     // An alert or bad input says that the socket is closed, too.
     if (!Array.isArray(reason)) this.#tell(['closed'])
-    if (this.kind === 'ssl' || this.#settings.exitOnClose || this.#broken) this.#finish()
+    if (this.kind === 'ssl' || this.#settings.exitOnClose || this.#broken) {
+      this.#gone = true
+      this.#finish()
+    }
   }
 
   #tell([what, ...more]: readonly ['closed' | 'error' | 'passive', ...unknown[]]): void {
@@ -268,7 +279,7 @@ export class StreamSocket<D = unknown> {
    */
   recv(length: unknown, timeout: unknown): Promise<Received> {
     const refused = this.#refusal(length, timeout)
-    if (refused !== undefined) return Promise.resolve(['error', refused])
+    if (refused !== undefined) return refuse(refused)
     const now = this.#next(length as number)
     if (now !== undefined) {
       this.#regulate()
@@ -281,36 +292,45 @@ export class StreamSocket<D = unknown> {
     if (!isWhole(length, 0) || !isTimeout(timeout)) return 'einval'
     if (this.#closed) return 'closed'
     if (this.#settings.active !== false) return this.#told ? 'closed' : 'einval'
-    if (this.#told) return this.kind === 'ssl' ? 'closed' : 'enotconn'
+    if (this.#told) return this.kind === 'ssl' || this.#gone ? 'closed' : 'enotconn'
     if (length > 0 && this.#settings.packet !== 0 && this.#settings.packet !== 'raw') return 'einval'
     if (length > LARGEST) return 'enomem'
     return this.#receiver === undefined ? undefined : 'ealready'
   }
 
   #wait(length: number, timeout: Timeout): Promise<Received> {
-    const result = new Promise<Received>((resolve) => {
+    const process = current()
+    let late = () => {}
+    const result = new Promise<Received>((resolve, reject) => {
       let cancel: (() => void) | undefined
       const receiver: Receiver = {
         length,
+        process,
         done: (received) => {
           cancel?.()
           resolve(received)
         },
+        fail: (exit) => {
+          cancel?.()
+          // Nobody has to have looked.
+          result.catch(() => {})
+          reject(exit)
+        },
       }
       this.#receiver = receiver
-      const late = () => {
+      late = () => {
         if (this.#receiver !== receiver) return
         this.#receiver = undefined
         this.#regulate()
         receiver.done(['error', 'timeout'])
       }
+      if (this.#readEnded) this.#readOut()
       if (timeout === 0) twoTurns(late)
       else if (timeout !== 'infinity') cancel = alarm(timeout, late)
       this.#regulate()
     })
-    const process = current()
-    // The sockets of a process that is ended are closed, which answers.
-    return process === this.#owner ? result : process.blocking(result)
+    // Of a process that is ended the sockets are closed, which answers; what else it waits for takes nothing from the next reader.
+    return process === this.#owner || process.root ? result : process.quietly(result, late)
   }
 
   // Sending
@@ -323,7 +343,7 @@ export class StreamSocket<D = unknown> {
    */
   send(data: unknown): Promise<'ok' | Failure<SslReason>> {
     const refused = this.#sendRefusal()
-    if (refused !== undefined) return Promise.resolve(['error', refused])
+    if (refused !== undefined) return refuse(refused)
     const { packet } = this.#settings
     const header = headerOf(packet)
     const bytes = ioBytes(data, header)
@@ -343,7 +363,8 @@ export class StreamSocket<D = unknown> {
     }
     const sent = this.#write(bytes)
     const process = current()
-    return process === this.#owner || process.root ? sent : process.blocking(sent)
+    if (process.root || (process === this.#owner && this.#connection.stats.unsent === 0)) return sent
+    return process.quietly(sent)
   }
 
   #sendRefusal(): SslReason | undefined {
@@ -357,7 +378,8 @@ export class StreamSocket<D = unknown> {
 
   #write(bytes: Uint8Array): Promise<'ok' | Failure<SslReason>> {
     this.#flush()
-    if (!this.#bursting) {
+    // With no more input at hand there is nothing to answer in a row.
+    if (!this.#bursting && (this.#pushed > this.#decoder.offset || this.#waiting > 0)) {
       this.#bursting = true
       // After everything that is ready to run.
       process.nextTick(() => {
@@ -429,8 +451,22 @@ export class StreamSocket<D = unknown> {
   async close(timeout: Timeout = 'infinity'): Promise<'ok'> {
     this.#shut()
     this.#unbind()
-    await this.#connection.close(timeout === 'infinity' ? {} : { timeout: Math.max(1, timeout) })
+    await this.#drained(timeout)
     return 'ok'
+  }
+
+  /** Closes behind what a send has yet to write, which the core would end with its own close. */
+  async #drained(timeout: Timeout): Promise<void> {
+    const wait = timeout === 'infinity' ? {} : { timeout: Math.max(1, timeout) }
+    if (this.#connection.stats.unsent > 0) {
+      try {
+        await this.#connection.flush({ timeout: LINGER, ...wait })
+      } catch {
+        // Broken, or too late: whoever sent is told so.
+        this.#connection.abort()
+      }
+    }
+    await this.#connection.close(wait)
   }
 
   #shut(): void {
@@ -439,7 +475,9 @@ export class StreamSocket<D = unknown> {
     this.#closed = true
     const receiver = this.#receiver
     this.#receiver = undefined
-    receiver?.done(['error', 'closed'])
+    const over = receiver?.process.over
+    if (over === undefined) receiver?.done(['error', 'closed'])
+    else receiver?.fail(new Exit(over.reason))
   }
 
   /** Ends with its owner, in order, and by a signal of anybody, at once. */
@@ -449,7 +487,7 @@ export class StreamSocket<D = unknown> {
     if (!ofOwner) this.#bond.leave(kind === 'exit' && reason === 'kill' ? 'killed' : reason)
     this.#shut()
     this.#unbind()
-    if (ofOwner) void this.#connection.close()
+    if (ofOwner) void this.#drained('infinity')
     else this.#connection.abort()
   }
 
@@ -458,7 +496,11 @@ export class StreamSocket<D = unknown> {
     if (how !== 'read' && how !== 'write' && how !== 'read_write') return ['error', 'einval']
     if (this.#closed || (this.kind === 'ssl' && this.#ending !== undefined)) return ['error', 'closed']
     if (this.kind === 'tcp' && this.#writeEnded && this.#told) return ['error', 'enotconn']
-    if (how !== 'write') this.#over({ clean: true, unsent: 0 })
+    if (how !== 'write') {
+      this.#readEnded = true
+      if (this.kind === 'ssl') this.#over({ clean: true, unsent: 0 })
+      else if (this.#wants()) this.#readOut()
+    }
     if (how === 'read') return 'ok'
     this.#flush()
     this.#writeEnded = true
@@ -469,6 +511,16 @@ export class StreamSocket<D = unknown> {
       // Whatever the transport says: nothing can be sent any more, which is what was asked for.
       return ['error', 'closed']
     }
+  }
+
+  /** The program has ended the input: it is over as soon as the system has no more of it. */
+  #readOut(): void {
+    const seen = this.#counts.recv_oct
+    twoTurns(() => {
+      if (!this.#wants()) return
+      if (this.#counts.recv_oct === seen) this.#over({ clean: true, unsent: 0 })
+      else this.#readOut()
+    })
   }
 
   /**
@@ -484,6 +536,7 @@ export class StreamSocket<D = unknown> {
     const rest = this.#decoder.rest()
     void this.#delivery.stop()
     if (rest.length > 0) this.#connection.unread(rest)
+    keep(this.#connection, current().owner)
     return this.#connection
   }
 
@@ -500,23 +553,7 @@ export class StreamSocket<D = unknown> {
     this.#bond.link(to)
     this.#owner = to
     caller.handOver(this, to)
-    this.#move()
     return 'ok'
-  }
-
-  /** Gives the connection to the owner; while a send waits, once that is done. */
-  #move(): void {
-    try {
-      this.#connection.moveTo(this.#owner.owner)
-    } catch (error) {
-      // What is over belongs to nobody; the messages that are left are still worth having.
-      if (error instanceof Closed || error instanceof Broken) return
-      if (!(error instanceof Busy)) throw error
-      this.#connection.flush().then(
-        () => this.#move(),
-        () => this.#move(),
-      )
-    }
   }
 
   /** Whether the options were set; the reason otherwise. @internal */
@@ -526,9 +563,9 @@ export class StreamSocket<D = unknown> {
     const before = settings.active
     const changed = { ...settings }
     if (!readOptions(list, 'set', { stream: changed, place: defaultPlace(), others: {} })) return 'einval'
-    const asked = Array.isArray(list) ? (list as readonly unknown[]).filter(isActive).at(-1)?.[1] : undefined
+    const asked = activeAfter(list, before)
     if (asked !== undefined && this.#told) return this.kind === 'ssl' ? 'closed' : 'einval'
-    const count = typeof asked === 'number' ? (typeof before === 'number' ? before : 0) + asked : undefined
+    const count = typeof asked === 'number' ? asked : undefined
     if (count !== undefined && !isCount(count)) return 'einval'
     const refused = apply(this.#connection, settings, changed)
     if (refused !== undefined) return refused
@@ -539,6 +576,7 @@ export class StreamSocket<D = unknown> {
     if (count !== undefined) this.#activate(count)
     else if (asked !== undefined) settings.active = asked
     this.#serve()
+    if (this.#readEnded && this.#wants()) this.#readOut()
     return 'ok'
   }
 
@@ -550,14 +588,7 @@ export class StreamSocket<D = unknown> {
 
   /** @internal */
   getopts(names: unknown): readonly (readonly [string, unknown])[] | undefined {
-    if (!Array.isArray(names)) return undefined
-    const found: (readonly [string, unknown])[] = []
-    for (const name of names as readonly unknown[]) {
-      const value = typeof name === 'string' ? optionValue(name, this.#settings) : undefined
-      if (value === undefined) return undefined
-      found.push([name as string, value])
-    }
-    return found
+    return optionValues(names, this.#settings)
   }
 
   /** Counters as `getstat` has them. @internal */
@@ -592,8 +623,10 @@ export class StreamSocket<D = unknown> {
 /** What a message without bytes of its own counts as. */
 const SMALL = 256
 
-function isActive(option: unknown): option is readonly ['active', ActiveMode] {
-  return Array.isArray(option) && option[0] === 'active'
+/** Also stops a process that was ended, whose sockets are closed. */
+async function refuse(reason: SslReason): Promise<Failure<SslReason>> {
+  current()
+  return ['error', reason]
 }
 
 /** Calls `fn` when the event loop has looked for input. */

@@ -2,7 +2,7 @@
 
 import { connect as dial, type Connection, type Listener, lookup, type ClientTlsOptions, type TlsInfo } from '../index.js'
 import { getCiphers } from 'node:tls'
-import { acceptOn, creation, endpointFor, fromOf, ListenSocket, openListener } from './erlang-listen.js'
+import { acceptOn, creation, endpointFor, fromOf, isHost, ListenSocket, openListener } from './erlang-listen.js'
 import { type HelloExtensions, peekHello } from './erlang-hello.js'
 import type { Data } from './erlang-messages.js'
 import {
@@ -15,14 +15,15 @@ import {
   type SocketOption,
   type StreamSettings,
 } from './erlang-options.js'
-import { current, Exit, type Pid, Process, processOf } from './erlang-process.js'
+import { current, Exit, keep, type Pid, Process, processOf } from './erlang-process.js'
 import { reasonText, type SslReason, sslReason } from './erlang-reasons.js'
-import { chosen, type SocketAddress, type Statistic, StreamSocket } from './erlang-socket.js'
+import { addressPair, chosen, type SocketAddress, type Statistic, StreamSocket } from './erlang-socket.js'
 import { TcpSocket } from './erlang-tcp.js'
 import { type Failure, type HostAddress, type IoData, isTimeout, type LocalAddress, type Ok, type Timeout } from './erlang-terms.js'
 import {
   clientSettings,
   defaultTls,
+  type ProtocolVersion,
   type Serving,
   serverSettings,
   type TlsChoice,
@@ -66,7 +67,7 @@ export class TransportSocket<D = Data> {
   /** @internal */
   constructor(connection: Connection, settings: StreamSettings, serving: Serving, owner: Process) {
     this.#connection = connection
-    this.settings = settings
+    this.settings = { ...settings }
     this.serving = serving
     this.#owner = owner
   }
@@ -79,18 +80,25 @@ export class TransportSocket<D = Data> {
   }
 
   /** @internal */
+  address(side: 'local' | 'remote'): Ok<SocketAddress> | Failure<'einval' | 'enotconn'> {
+    if (this.#connection === undefined) return ['error', 'einval']
+    const address = this.#connection[side]
+    return address === undefined ? ['error', 'enotconn'] : ['ok', addressPair(address)]
+  }
+
+  /** @internal */
   async close(): Promise<'ok'> {
     await this.take()?.close()
     return 'ok'
   }
 
   /** @internal */
-  controlling(pid: unknown): 'ok' | Failure<SslReason> {
+  controlling(pid: unknown): 'ok' | Failure<SslReason | 'badarg'> {
     const to = processOf(pid)
     if (this.#connection === undefined) return ['error', 'closed']
     if (current() !== this.#owner) return ['error', ['badcall', ['inhibit_msgs', current().pid]]]
-    if (!(to instanceof Process) || to.over !== undefined) return ['error', 'einval']
-    this.#connection.moveTo(to.owner)
+    if (!(to instanceof Process) || to.over !== undefined) return ['error', 'badarg']
+    keep(this.#connection, to.owner)
     this.#owner = to
     return 'ok'
   }
@@ -163,7 +171,12 @@ async function shake<D>(
     // What a client has sent already is the beginning of its handshake, or else no handshake at all.
     const secured = await ('client' in how
       ? connection.startTls({ ...how.client, role: 'client', ...limits(wait), ...wait })
-      : connection.startTls({ settings: how.settings, role: 'server', implicit: true, ...wait }))
+      : connection.startTls({
+          settings: how.settings,
+          role: 'server',
+          implicit: true,
+          ...(wait.deadline === undefined ? { timeout: UNLIMITED } : wait),
+        }))
     process.mustLive()
     return established(secured, settings, process, role, how.judges)
   } catch (error) {
@@ -177,6 +190,9 @@ async function shake<D>(
 function limits({ deadline }: { deadline?: number }): { handshakeTimeout?: number } {
   return deadline === undefined ? {} : { handshakeTimeout: Number.POSITIVE_INFINITY }
 }
+
+/** Milliseconds that a server waits for a client in a handshake where the program has no limit. */
+const UNLIMITED = 10_000
 
 /** Milliseconds by which clocks may differ. */
 const TOLERANCE = 5
@@ -234,6 +250,7 @@ export async function connect(...args: readonly unknown[]): Promise<Ok<SslSocket
   if (tls instanceof Unusable) return ['error', tls.reason]
   const wait = until(timeout)
   if (upgrade) return upgraded(target, stream, tls, others, wait)
+  if (second === 0 && isHost(target)) return ['error', 'econnrefused']
   const to = endpointFor(target, second, 'tls')
   if (to === undefined) return ['error', 'eoptions']
   const process = current()
@@ -301,7 +318,7 @@ export async function transport_accept<D>(
 
 /**
  * Makes the handshake of a server on what `transport_accept` gave, or on a connected socket of `gen_tcp`, which has to be passive.
- * Options of TLS given here stand for those of the listening socket; with a plain socket they have to bring the certificate. With
+ * Options given here are added to those of the listening socket; with a plain socket they have to bring the certificate. With
  * `['handshake', 'hello']` among them it waits for the first message of the client alone, and gives what that asks for, too: go on
  * with `handshake_continue`, or do not with `handshake_cancel`.
  *
@@ -324,7 +341,7 @@ export async function handshake<D>(
   if (!isTimeout(timeout)) return ['error', 'einval']
   if (!(socket instanceof TransportSocket || socket instanceof TcpSocket)) return ['error', 'ebadsocket']
   const stream = { ...socket.settings }
-  const others = defaultTls()
+  const others = socket instanceof TransportSocket ? { ...socket.serving.choice } : defaultTls()
   if (!readOptions(options, 'listen', { stream, place: defaultPlace(), others }, tlsSetters('listen'))) return ['error', 'eoptions']
   const own = socket instanceof TransportSocket && !options.some(isOfTls)
   const serving = own ? socket.serving : serverSettings(others)
@@ -356,7 +373,7 @@ async function pause<D>(
   try {
     const said = await peekHello(connection, wait.deadline === undefined ? { timeout: UNLIMITED } : wait)
     process.mustLive()
-    if (said !== undefined) return ['ok', new TransportSocket<D>(connection, settings, { ...serving, pauses: false }, process), said]
+    if (said !== undefined) return ['ok', new TransportSocket<D>(connection, settings, unpaused(serving), process), said]
     connection.abort()
     return ['error', 'esslerrssl']
   } catch (error) {
@@ -366,8 +383,9 @@ async function pause<D>(
   }
 }
 
-/** Milliseconds for the first message of a client where the program has no limit. */
-const UNLIMITED = 10_000
+function unpaused(serving: Serving): Serving {
+  return { ...serving, pauses: false, choice: { ...serving.choice, pauses: false } }
+}
 
 /**
  * Goes on where `handshake` stopped, with other options if there are any.
@@ -384,7 +402,11 @@ export async function handshake_continue<D>(
   return handshake(socket, given, timeout)
 }
 
-/** Ends a handshake that stopped, with the alert `user_canceled`. */
+/**
+ * Ends a handshake that stopped, with the alert `user_canceled`.
+ *
+ * @returns `'ok'`, or `closed` for a socket that has gone to a handshake or was closed
+ */
 export async function handshake_cancel(socket: TransportSocket<unknown>): Promise<'ok' | Failure<SslReason>> {
   const connection = socket instanceof TransportSocket ? socket.take() : undefined
   if (connection === undefined) return ['error', 'closed']
@@ -398,7 +420,11 @@ function isOfTls(option: SslListenOption): boolean {
   return Array.isArray(option) && Object.hasOwn(tlsSetters('listen'), String(option[0]))
 }
 
-/** As {@link handshake}, with the result of the old name: `'ok'` is told of by the socket itself. */
+/**
+ * As {@link handshake}, by its old name. The original gives `'ok'`; the socket of a handshake is a new one here, so it is given.
+ *
+ * @returns `['ok', Socket]`, or an error as {@link handshake}
+ */
 export async function ssl_accept<D>(
   socket: TransportSocket<D>,
   timeout: Timeout = 'infinity',
@@ -438,7 +464,8 @@ export function recv<D>(socket: SslSocket<D>, length: number, timeout: Timeout =
 }
 
 /**
- * Closes any socket of `ssl`; what was sent is delivered, or given up when a time is over that was given.
+ * Closes any socket of `ssl`; what was sent is delivered first, or given up when the time is over, in milliseconds. Without one, a
+ * peer that does not read has three minutes.
  *
  * @returns `'ok'`, also the second time
  */
@@ -468,33 +495,40 @@ export function controlling_process(socket: AnySslSocket, pid: Pid): 'ok' | Fail
   return refusal(socket) ?? socket.controlling(pid, (caller): SslReason => ['badcall', ['inhibit_msgs', caller]])
 }
 
-/** A text for any reason, `['error', Reason]` too. Never fails. */
+/** A text for any reason, `['error', Reason]` too. @returns the text; never fails: what is no reason is an unknown POSIX error */
 export function format_error(reason: unknown): string {
   return reasonText(reason)
 }
 
 /** The address and port of the peer. @returns `['ok', [Address, Port]]`, or `enotconn`, or `einval` after `close` */
-export function peername(socket: SslSocket<unknown> | SslListenSocket<unknown>): Ok<SocketAddress> | Failure<SslReason> {
+export function peername(socket: AnySslSocket): Ok<SocketAddress> | Failure<SslReason> {
+  if (socket instanceof TransportSocket) return socket.address('remote')
   if (socket instanceof SslListenSocket && socket.closed) return ['error', 'einval']
   return refusal(socket) ?? (socket as SslSocket<unknown>).address('remote')
 }
 
 /** The address and port of this end. @returns `['ok', [Address, Port]]`, or `einval` after `close` */
-export function sockname(socket: SslSocket<unknown> | SslListenSocket<unknown>): Ok<SocketAddress> | Failure<SslReason> {
+export function sockname(socket: AnySslSocket): Ok<SocketAddress> | Failure<SslReason> {
+  if (socket instanceof TransportSocket) return socket.address('local')
   if (socket instanceof SslListenSocket) return socket.address()
   return refusal(socket) ?? socket.address('local')
 }
 
 /** The port of this end. @returns `['ok', Port]`, or `einval` after `close` */
-export function port(socket: SslSocket<unknown> | SslListenSocket<unknown>): Ok<number> | Failure<SslReason> {
+export function port(socket: AnySslSocket): Ok<number> | Failure<SslReason> {
   const name = sockname(socket)
   if (name[0] === 'error') return name
   const [, number] = name[1]
   return typeof number === 'number' ? ['ok', number] : ['error', 'einval']
 }
 
-/** The process that stands for the socket, bare: only for telling `{'EXIT', Pid, Reason}` apart. */
+/**
+ * The process that stands for the socket: only for telling `{'EXIT', Pid, Reason}` apart, `monitor` and `exit`.
+ *
+ * @returns the pid, bare; ends the process with `badarg` for what is no socket
+ */
 export function pid(socket: SslSocket<unknown> | SslListenSocket<unknown>): Pid {
+  if (!(socket instanceof SslSocket || socket instanceof SslListenSocket)) throw new Exit('badarg')
   return socket.pid
 }
 
@@ -511,17 +545,21 @@ export function setopts(
 
 /** The values of options. @returns `['ok', [[Name, Value], …]]`, or `eoptions`, `closed` */
 export function getopts(
-  socket: SslSocket<unknown>,
+  socket: SslSocket<unknown> | SslListenSocket<unknown>,
   names: readonly string[],
 ): Ok<readonly (readonly [string, unknown])[]> | Failure<SslReason> {
-  const refused = refusal(socket)
+  const refused = socket instanceof SslListenSocket ? undefined : refusal(socket)
   if (refused !== undefined) return refused
   if (socket.closed) return ['error', 'closed']
   const found = socket.getopts(names)
   return found === undefined ? ['error', 'eoptions'] : ['ok', found]
 }
 
-/** What was received and sent, as {@link Statistic} counts it, above TLS. */
+/**
+ * What was received and sent, above TLS: the counters of {@link Statistic}, all of them or those asked for. Sizes are in bytes.
+ *
+ * @returns `['ok', [[Name, Count], …]]`, or `einval` for a name that is none, or after `close`
+ */
 export function getstat(
   socket: SslSocket<unknown>,
   names?: readonly Statistic[],
@@ -543,12 +581,17 @@ export function peercert(socket: SslSocket<unknown>): Ok<Uint8Array> | Failure<S
 }
 
 export type ConnectionFact =
-  | readonly ['protocol', string]
+  | readonly ['protocol', ProtocolVersion]
   | readonly ['session_resumption', boolean]
   | readonly ['selected_cipher_suite', string]
   | readonly ['sni_hostname', string | 'undefined']
 
-/** What was negotiated: `protocol` (`tlsv1.3`), `selected_cipher_suite` by its IANA name, `session_resumption`, `sni_hostname`. */
+/**
+ * What was negotiated: `protocol` (`tlsv1.3`), `selected_cipher_suite` by its IANA name, `session_resumption`, `sni_hostname`; all,
+ * or those asked for.
+ *
+ * @returns `['ok', [[Name, Value], …]]`, or `closed`
+ */
 export function connection_information(
   socket: SslSocket<unknown>,
   names?: readonly ConnectionFact[0][],
@@ -556,7 +599,7 @@ export function connection_information(
   const info = security(socket)
   if (info === undefined) return refusal(socket) ?? ['error', 'closed']
   const facts: readonly ConnectionFact[] = [
-    ['protocol', info.protocol.toLowerCase()],
+    ['protocol', versionOf(info)],
     ['session_resumption', info.resumed],
     ['selected_cipher_suite', info.cipher],
     ['sni_hostname', info.serverName ?? 'undefined'],
@@ -565,9 +608,13 @@ export function connection_information(
 }
 
 /** Version and cipher suite, as the old module had them. @returns `['ok', [Version, Cipher]]`, or `closed` */
-export function connection_info(socket: SslSocket<unknown>): Ok<readonly [string, string]> | Failure<SslReason> {
+export function connection_info(socket: SslSocket<unknown>): Ok<readonly [ProtocolVersion, string]> | Failure<SslReason> {
   const info = security(socket)
-  return info === undefined ? (refusal(socket) ?? ['error', 'closed']) : ['ok', [info.protocol.toLowerCase(), info.cipher]]
+  return info === undefined ? (refusal(socket) ?? ['error', 'closed']) : ['ok', [versionOf(info), info.cipher]]
+}
+
+function versionOf({ protocol }: TlsInfo): ProtocolVersion {
+  return protocol.toLowerCase() as ProtocolVersion
 }
 
 /** The application protocol. @returns `['ok', Name]`, or `protocol_not_negotiated` */
@@ -581,8 +628,14 @@ export function negotiated_protocol(socket: SslSocket<unknown>): Ok<string> | Fa
 
 const SUPPORTED = ['tlsv1.3', 'tlsv1.2'] as const
 
-/** The versions this library speaks: by default, and with the option `versions`. */
-export function versions(): readonly (readonly [string, readonly string[] | string])[] {
+export type VersionFact = readonly ['ssl_app', string] | readonly ['supported' | 'available' | 'implemented', readonly ProtocolVersion[]]
+
+/**
+ * The versions this library speaks: by default (`supported`), and with the option `versions` (`available`, `implemented`).
+ *
+ * @returns the list, bare, as in the original
+ */
+export function versions(): readonly VersionFact[] {
   return [
     ['ssl_app', `OpenSSL ${process.versions.openssl}`],
     ['supported', SUPPORTED],
@@ -591,34 +644,48 @@ export function versions(): readonly (readonly [string, readonly string[] | stri
   ]
 }
 
-/** The cipher suites for a version, by the names that `ciphers` takes. */
+/**
+ * The cipher suites for a version, `all` that there are or those a socket has by `default`.
+ *
+ * @returns their names, as `ciphers` takes them
+ */
 export function cipher_suites(kind: 'all' | 'default', version: 'tlsv1.2' | 'tlsv1.3'): readonly string[] {
   const names = getCiphers().map((name) => name.toUpperCase())
   const suites = names.filter((name) => name.startsWith('TLS_') === (version === 'tlsv1.3'))
   return kind === 'all' ? suites : suites.filter((name) => version === 'tlsv1.3' || /^ECDHE-.*(GCM|POLY1305)/.test(name))
 }
 
-/** All cipher suites, joined with colons, as the old module had them. */
+/** All cipher suites of TLS 1.2, as the old module had them. @returns `['ok', Names]`, joined with colons */
 export function ciphers(): Ok<string> {
   return ['ok', cipher_suites('all', 'tlsv1.2').join(':')]
 }
 
-/** Nothing has to be started. */
+/**
+ * What does the work, as the old module had it.
+ *
+ * @returns `['ok', [Node, Compiled, Running]]`: the version of Node, and twice that of its TLS library
+ */
+export function version(): Ok<readonly [string, string, string]> {
+  const { node, openssl } = process.versions
+  return ['ok', [node, `OpenSSL ${openssl}`, `OpenSSL ${openssl}`]]
+}
+
+/** `ssl:start`: nothing has to be started. @returns `'ok'` */
 export function start(): 'ok' {
   return 'ok'
 }
 
-/** Nothing has to be stopped. */
+/** `ssl:stop`: nothing has to be stopped, and sockets go on. @returns `'ok'` */
 export function stop(): 'ok' {
   return 'ok'
 }
 
-/** The system gives its own randomness; what is given is checked and not used. */
+/** The system gives its own randomness; what is given is checked and not used. @returns `'ok'`, or `edata` for what is no data */
 export function seed(data: IoData): 'ok' | Failure<'edata'> {
   return typeof data === 'string' || data instanceof Uint8Array || Array.isArray(data) ? 'ok' : ['error', 'edata']
 }
 
-/** Files are read whenever a socket is opened: there is nothing to clear. */
+/** Files are read whenever a socket is opened: there is nothing to clear. @returns `'ok'` */
 export function clear_pem_cache(): 'ok' {
   return 'ok'
 }

@@ -1,7 +1,7 @@
 /** `gen_tcp`: connected and listening TCP sockets, and UNIX-domain ones by `{local, Path}`. */
 
 import { connect as dial } from '../index.js'
-import { acceptOn, creation, endpointFor, fromOf, ListenSocket, openListener } from './erlang-listen.js'
+import { acceptOn, creation, endpointFor, fromOf, isHost, ListenSocket, openListener } from './erlang-listen.js'
 import type { Data } from './erlang-messages.js'
 import {
   type ConnectorOption,
@@ -82,6 +82,8 @@ export async function connect<const O extends readonly TcpConnectOption[]>(
 ): Promise<Ok<TcpSocket<DataOf<O>>> | Failure<TcpReason>> {
   const stream = defaultSettings('tcp')
   const place = defaultPlace()
+  // No port at all, as the system has it.
+  if (port === 0 && isHost(address)) return ['error', 'econnrefused']
   const to = endpointFor(address, port, 'tcp')
   if (to === undefined || !isTimeout(timeout) || !readOptions(options, 'connect', { stream, place, others: {} })) return ['error', 'einval']
   const process = current()
@@ -130,12 +132,16 @@ export function send(socket: TcpSocket<unknown>, data: IoData): Promise<'ok' | F
   return refused === undefined ? (socket.send(data) as Promise<'ok' | Failure<TcpReason>>) : Promise.resolve(refused)
 }
 
-/** Puts bytes back in front of the input, for the next `recv`. */
+/**
+ * Puts bytes back in front of the input, for the next `recv` or message.
+ *
+ * @returns `'ok'`, or `einval` after `close` and for what is no data
+ */
 export function unrecv(socket: TcpSocket<unknown>, data: IoData): 'ok' | Failure<TcpReason> {
   return socket instanceof TcpSocket && socket.unrecv(data) ? 'ok' : ['error', 'einval']
 }
 
-/** Closes a socket; what was sent is delivered. Always `'ok'`, also the second time. */
+/** Closes a socket; what was sent is delivered first, for which the peer has three minutes. @returns `'ok'`, also the second time */
 export async function close(socket: TcpSocket<unknown> | ListenSocket<unknown>): Promise<'ok'> {
   return socket instanceof TcpSocket || socket instanceof ListenSocket ? socket.close() : 'ok'
 }

@@ -309,6 +309,8 @@ export interface Serving {
   readonly judges: boolean
   /** `handshake` gives what the client says in its first message, and goes on with `handshake_continue`. */
   readonly pauses: boolean
+  /** What they were made of, for a handshake with more options. */
+  readonly choice: TlsChoice
 }
 
 /** Settings of a server, or why there are none. */
@@ -326,8 +328,10 @@ export function serverSettings(choice: TlsChoice): Serving | Unusable {
   const { verify, failIfNone, sessions } = choice
   const clientCert = verify === 0 ? 'none' : verify === 2 || failIfNone ? 'require' : 'request'
   return {
-    settings: new ServerTls({ ...given, sessions, clientCert, ...(hasSni && { sni }) }),
+    // Each handshake has a time of its own.
+    settings: new ServerTls({ ...given, sessions, clientCert, handshakeTimeout: Number.POSITIVE_INFINITY, ...(hasSni && { sni }) }),
     judges: clientCert === 'request',
     pauses: choice.pauses,
+    choice,
   }
 }

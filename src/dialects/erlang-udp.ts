@@ -4,7 +4,6 @@ import {
   type Address,
   bind,
   Broken,
-  Busy,
   type Datagram,
   type DatagramSocket,
   type Delivery,
@@ -14,7 +13,7 @@ import {
 } from '../index.js'
 import type { Data, HeaderData } from './erlang-messages.js'
 import { type ActiveMode, isCount } from './erlang-options.js'
-import { alarm, current, Exit, Linkable, type Pid, Process, processOf } from './erlang-process.js'
+import { alarm, current, Exit, keep, Linkable, type Pid, Process, processOf } from './erlang-process.js'
 import { posixReason, type UdpReason } from './erlang-reasons.js'
 import { addressPair, type SocketAddress } from './erlang-socket.js'
 import {
@@ -113,6 +112,7 @@ export class UdpSocket<D = Data> {
       void this.close()
     })
     this.#bond.link(owner)
+    keep(socket)
     if (typeof settings.active === 'number') this.#activate(settings.active)
     this.#delivery = this.#deliver()
   }
@@ -214,6 +214,8 @@ export class UdpSocket<D = Data> {
     if (this.#receiver !== undefined) return ['error', 'ealready']
     const datagram = this.#queue.shift()
     if (datagram !== undefined) return ['ok', this.#shaped(datagram)]
+    const process = current()
+    let cancelled = () => {}
     const result = new Promise<Ok<unknown> | Failure<UdpReason>>((resolve) => {
       let cancel: (() => void) | undefined
       const receiver = (received: Ok<unknown> | Failure<UdpReason>) => {
@@ -227,10 +229,12 @@ export class UdpSocket<D = Data> {
         this.#regulate()
         receiver(['error', 'timeout'])
       }
+      // Of a process that was ended meanwhile, which takes nothing from the next reader.
+      cancelled = late
       if (timeout !== 'infinity') cancel = alarm(Math.max(1, timeout), late)
       this.#regulate()
     })
-    return current().blocking(result)
+    return process.quietly(result, cancelled)
   }
 
   /** @internal */
@@ -285,12 +289,6 @@ export class UdpSocket<D = Data> {
     if (caller !== this.#owner) return ['error', 'not_owner']
     if (!(to instanceof Process) || to.over !== undefined) return ['error', 'badarg']
     if (to === caller) return 'ok'
-    try {
-      this.#socket.moveTo(to.owner)
-    } catch (error) {
-      if (error instanceof Busy) return ['error', 'ebusy']
-      throw error
-    }
     this.#bond.unlink(caller)
     this.#bond.link(to)
     this.#owner = to
@@ -516,9 +514,9 @@ export async function connect(socket: UdpSocket<unknown>, address: HostAddress, 
   return socket instanceof UdpSocket && to !== undefined ? socket.connect(to) : ['error', 'einval']
 }
 
-/** Closes a socket. Always `'ok'`, also the second time. */
+/** Closes a socket. @returns `'ok'`, also the second time */
 export async function close(socket: UdpSocket<unknown>): Promise<'ok'> {
-  return socket.close()
+  return socket instanceof UdpSocket ? socket.close() : 'ok'
 }
 
 /** Makes another process the owner, with the messages of the socket that wait. @returns `'ok'`, or `not_owner`, `badarg`, `closed` */

@@ -156,7 +156,7 @@ export class Slot {
 
   #late(socket: { close(): Promise<unknown> }): Failure {
     void socket.close()
-    return this.isOpen ? RESULTS.EEISCONN : RESULTS.EEBADF
+    return this.isOpen ? RESULTS.EEISBOUND : RESULTS.EEBADF
   }
 
   /** @param pathOf the file of a path of LPC */

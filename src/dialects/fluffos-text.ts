@@ -99,7 +99,9 @@ export function cut(address: string): { host: string; port: number } {
   const at = address.includes(' ') ? address.indexOf(' ') : address.lastIndexOf(':')
   if (at === -1) return { host: address, port: 0 }
   const port = Number.parseInt(address.slice(at + 1), 10)
-  return { host: address.slice(0, at), port: Number.isNaN(port) ? 0 : port }
+  // One address has one spelling here, or a policy would know but one of them.
+  const host = address.slice(0, at).replace(/^\[(.*)\]$/, '$1')
+  return { host, port: Number.isNaN(port) ? 0 : port }
 }
 
 /**

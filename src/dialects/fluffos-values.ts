@@ -520,7 +520,7 @@ function unescaped(bytes: Buffer): Buffer {
   return out.subarray(0, to)
 }
 
-/** A value behind its length, as a socket of mode `MUD` sends it: the text and a NUL, which the length counts. */
+/** A value behind its length, as a socket of mode `MUD` sends it: the text and a NUL, which the length counts. @throws LpcValueError as {@link encodeValue} */
 export function encodeFrame(value: LpcValue, o?: EncodeOptions): Uint8Array {
   const frame = encoder.encode(`\0\0\0\0${encodeValue(value, o)}\0`)
   new DataView(frame.buffer).setUint32(0, frame.length - 4)

@@ -48,6 +48,11 @@ export const R_ERR_WONT_FIT = -40 as const
 export const R_ERR_WOULD_BLOCK = -41 as const
 export const R_ERR_MAX = -42 as const
 
+/** The handle of a socket that is not open: `rGetSocketHandle`. */
+export const INVALID_SOCKET = -1 as const
+/** What the system's own calls give for a failure. */
+export const SOCKET_ERROR = -1 as const
+
 /** Flags of a socket: `sp.flags`. */
 export const R_SOCKET_CLOSED = 0x1 as const
 export const R_SOCKET_EOF = 0x2 as const

@@ -32,24 +32,38 @@ const PIECE = 64 * 1024
  * @returns how many bytes, at least 1; -29 at the end and for a failure, also when it is closed meanwhile; -38 at the deadline, and
  *   the socket can be used as before; -6 bad arguments; -9 never connected; -18 another fiber reads it; -14 not on a fiber
  */
-export async function rReadSocket(sp: RSocket | null, buf: Uint8Array | null, size: number, deadline: number = 0): Promise<number> {
+export function rReadSocket(sp: RSocket | null, buf: Uint8Array | null, size: number, deadline: number = 0): Promise<number> {
   const into = roomOf(buf, size)
-  if (sp === null || into === undefined || into.length === 0) return R_ERR_BAD_ARGS
+  if (sp === null || into === undefined || into.length === 0) return Promise.resolve(R_ERR_BAD_ARGS)
+  const refusal = readRefusal(sp)
+  if (refusal !== undefined) return Promise.resolve(refusal)
+  // Not an async function: with the fibers' context, each promise has its price on older Nodes.
+  return reading(sp.connection as Connection, into, timeLeft(deadline)).then(
+    (count) => (count === undefined ? R_ERR_TIMEOUT : counted(sp, count)),
+    (error: unknown) => unread(sp, error),
+  )
+}
+
+function readRefusal(sp: RSocket): number | undefined {
   if (outside(sp, 'rReadSocket')) return R_ERR_BAD_STATE
   if ((sp.flags & R_SOCKET_EOF) !== 0) return R_ERR_CANT_READ
-  if (sp.connection === null) return R_ERR_BAD_HANDLE
-  const { connection } = sp
-  try {
-    const timeout = timeLeft(deadline)
-    if (timeout === undefined) return counted(sp, await connection.readInto(into))
-    // What is there comes before a deadline that has passed.
-    const now = taken(connection, into)
-    if (now !== undefined) return counted(sp, now)
-    return timeout === 0 ? R_ERR_TIMEOUT : counted(sp, await connection.readInto(into, { timeout }))
-  } catch (error) {
-    if (error instanceof DeadlineError) return R_ERR_TIMEOUT
-    return error instanceof Busy ? R_ERR_BUSY : ended(sp, error, R_ERR_CANT_READ)
-  }
+  return sp.connection === null ? R_ERR_BAD_HANDLE : undefined
+}
+
+/** What is there comes before a deadline that has passed, which is undefined. */
+function reading(connection: Connection, into: Uint8Array, timeout: number | undefined): Promise<number | null | undefined> {
+  if (timeout === undefined) return connection.readInto(into)
+  return readingWithin(connection, into, timeout)
+}
+
+async function readingWithin(connection: Connection, into: Uint8Array, timeout: number): Promise<number | null | undefined> {
+  const now = taken(connection, into)
+  return now !== undefined || timeout === 0 ? now : connection.readInto(into, { timeout })
+}
+
+function unread(sp: RSocket, error: unknown): number {
+  if (error instanceof DeadlineError) return R_ERR_TIMEOUT
+  return error instanceof Busy ? R_ERR_BUSY : ended(sp, error, R_ERR_CANT_READ)
 }
 
 /** The part of a buffer that may be used; undefined for arguments that make no sense. */
@@ -106,27 +120,17 @@ export function rReadSocketSync(sp: RSocket | null, buf: Uint8Array | null, size
  * @returns `size`; -38 at the deadline, when `sp.written` is how much went out; -30 after the end or the closing; the negative errno if
  *   the peer has gone (-32, -104); -6 bad arguments; -9 never connected; -14 not on a fiber
  */
-export async function rWriteSocket(
-  sp: RSocket | null,
-  buf: Uint8Array | string | null,
-  size: number,
-  deadline: number = 0,
-): Promise<number> {
+export function rWriteSocket(sp: RSocket | null, buf: Uint8Array | string | null, size: number, deadline: number = 0): Promise<number> {
   const data = roomOf(typeof buf === 'string' ? Buffer.from(buf) : buf, size)
-  if (sp === null || data === undefined) return R_ERR_BAD_ARGS
-  if (outside(sp, 'rWriteSocket')) return R_ERR_BAD_STATE
-  const refusal = writeRefusal(sp)
-  if (refusal !== undefined) return refusal
-  const connection = sp.connection as Connection
+  if (sp === null || data === undefined) return Promise.resolve(R_ERR_BAD_ARGS)
+  const refusal = outside(sp, 'rWriteSocket') ? R_ERR_BAD_STATE : writeRefusal(sp)
+  if (refusal !== undefined) return Promise.resolve(refusal)
   const timeout = timeLeft(deadline)
   sp.written = 0
-  try {
-    await connection.write(data, timeout === undefined ? undefined : { timeout })
-    sp.written = data.length
-    return data.length
-  } catch (error) {
-    return unwritten(sp, error)
-  }
+  return (sp.connection as Connection).write(data, timeout === undefined ? undefined : { timeout }).then(
+    () => (sp.written = data.length),
+    (error: unknown) => unwritten(sp, error),
+  )
 }
 
 function writeRefusal(sp: RSocket): number | undefined {
@@ -142,22 +146,19 @@ function unwritten(sp: RSocket, error: unknown): number {
 }
 
 /**
- * Ioto's `rWriteSocketSync`: writes what is welcome now. It is awaited here, and does not wait for the peer.
+ * Ioto's `rWriteSocketSync`: writes what is welcome now, and does not wait.
  *
  * @returns how many bytes, fewer than `size` or 0 while the peer does not read; else as `rWriteSocket`; -14 for size 0 over TLS
  */
-export async function rWriteSocketSync(sp: RSocket | null, buf: Uint8Array | string | null, size: number): Promise<number> {
+export function rWriteSocketSync(sp: RSocket | null, buf: Uint8Array | string | null, size: number): number {
   const data = roomOf(typeof buf === 'string' ? Buffer.from(buf) : buf, size)
   if (sp === null || data === undefined) return R_ERR_BAD_ARGS
   const refusal = writeRefusal(sp)
   if (refusal !== undefined) return refusal
   if (data.length === 0) return sp.tls === null ? 0 : R_ERR_BAD_STATE
-  const socket = sp.connection as Connection
+  sp.written = 0
   try {
-    const [ready] = await select([{ socket, writable: true }], { timeout: 0 })
-    if (ready === undefined) return 0
-    sp.written = 0
-    sp.written = await socket.writeSome(data)
+    sp.written = (sp.connection as Connection).tryWrite(data)
     return sp.written
   } catch (error) {
     return unwritten(sp, error)
@@ -173,9 +174,11 @@ export async function rWriteSocketSync(sp: RSocket | null, buf: Uint8Array | str
  * @returns how many bytes were sent; -1 over TLS; the negative errno if the file cannot be read; else as `rWriteSocket`
  */
 export async function rSendFile(sp: RSocket | null, fd: number, offset: number, len: number): Promise<number> {
-  if (sp === null || !Number.isInteger(fd) || fd < 0 || !(offset >= 0) || !(len >= 0)) return R_ERR_BAD_ARGS
+  if (sp === null || ![fd, offset, len].every((number) => Number.isSafeInteger(number) && number >= 0)) return R_ERR_BAD_ARGS
   if (outside(sp, 'rSendFile')) return R_ERR_BAD_STATE
   if (sp.tls !== null) return R_ERR_BASE
+  const refusal = writeRefusal(sp)
+  if (refusal !== undefined) return refusal
   const piece = new Uint8Array(Math.min(len, PIECE))
   let sent = 0
   while (sent < len) {

@@ -12,9 +12,12 @@ import {
   type Listener,
   lookup,
   network,
+  printable,
+  SocketError,
   TlsError,
 } from '../index.js'
 import {
+  INVALID_SOCKET,
   negativeErrno,
   R_ERR_BAD_ARGS,
   R_ERR_BAD_STATE,
@@ -136,7 +139,7 @@ export async function rConnectSocket(
   sp.message = ''
   sp.flags = 0
   if (host === null) return failed(sp, 'Host address required for connection', R_ERR_CANT_COMPLETE)
-  const place = `${host}:${port}`
+  const place = `${printable(host)}:${port}`
   const cannotConnect = () => failed(sp, `Cannot connect socket to ${place}`, R_ERR_CANT_CONNECT)
   if (host === '' || !Number.isInteger(port) || port < 0 || port > 65_535)
     return failed(sp, `Cannot find address of ${place}`, R_ERR_BAD_ARGS)
@@ -165,7 +168,8 @@ export async function rConnectSocket(
     if (message !== undefined) return failed(sp, message, R_ERR_CANT_CONNECT)
     const isHandshake = error instanceof TlsError || (error instanceof Broken && error.phase === 'tls')
     if (isHandshake) return failed(sp, 'Cannot upgrade socket to TLS', R_ERR_CANT_COMPLETE)
-    if (error instanceof TypeError || error instanceof RangeError) throw error
+    // What is no failure of a socket, as what the hook throws, is the caller's to know.
+    if (!(error instanceof SocketError)) throw error
     return cannotConnect()
   } finally {
     if (sp.opening === opening) sp.opening = null
@@ -218,7 +222,7 @@ export async function rListenSocket<T>(
   if (outside(sp, 'rListenSocket')) return R_ERR_BAD_STATE
   if (isOpen(sp)) await rCloseSocket(sp)
   sp.message = ''
-  const place = `${host ?? ''}:${port}`
+  const place = `${printable(host ?? '')}:${port}`
   if (!Number.isInteger(port) || port < 0 || port > 65_535) return failed(sp, `Cannot resolve address ${place}`, R_ERR_CANT_COMPLETE)
   const { tls } = sp
   const opening = new AbortController()
@@ -238,6 +242,7 @@ export async function rListenSocket<T>(
     if (error instanceof AddressError) return failed(sp, `Cannot resolve address ${place}`, R_ERR_CANT_COMPLETE)
     const message = tls === null ? undefined : configMessage(error, tls)
     if (message !== undefined || error instanceof TlsError) return failed(sp, message ?? 'Cannot configure TLS', R_ERR_CANT_INITIALIZE)
+    if (!(error instanceof SocketError)) throw error
     const number = -negativeErrno(error, 0)
     return failed(sp, `Cannot bind address ${place}, errno ${number}`, R_ERR_CANT_OPEN)
   } finally {
@@ -298,9 +303,9 @@ export function rIsSocketSecure(sp: RSocket | null): boolean {
   return sp !== null && sp.tls !== null
 }
 
-/** Ioto's `rIsSocketConnected`: whether it is a connection, with its TLS handshake done, and not closed. */
+/** Ioto's `rIsSocketConnected`: whether it is a connection, with its TLS handshake done, and neither closed, disconnected nor broken. */
 export function rIsSocketConnected(sp: RSocket | null): boolean {
-  return sp !== null && sp.connection !== null && !rIsSocketClosed(sp)
+  return sp !== null && sp.connection !== null && sp.connection.state !== 'closed'
 }
 
 /**
@@ -347,7 +352,7 @@ export function rSetSocketLinger(sp: RSocket | null, seconds: number): void {
 
 /** Ioto's `rGetSocketHandle`: a number that no other socket has, -1 for one that is not open. Not a descriptor. */
 export function rGetSocketHandle(sp: RSocket | null): number {
-  return sp?.beneath?.id ?? -1
+  return sp?.beneath?.id ?? INVALID_SOCKET
 }
 
 /**
@@ -384,7 +389,7 @@ export function rGetSocketLimit(): number {
   return limit
 }
 
-/** Ioto's `rSetSocketLimit`. */
+/** Ioto's `rSetSocketLimit`: sets it, for clients that come from now on. @param most 0: none is served */
 export function rSetSocketLimit(most: number): void {
   limit = most
 }

@@ -83,7 +83,7 @@ export class RTls {
       // A store of the system is wanted only where it is looked at.
       ca: ca !== null ? authorities(ca) : this.verify.peer && this.verify.issuer ? 'system' : 'bundled',
       ...(cert !== null && identity(cert, key)),
-      ...(revoke !== null && { crl: pem(revoke, `Unable to set certificate locations: ${revoke}`) }),
+      ...(revoke !== null && { crl: pem(revoke, `Unable to set certificate locations: ${nameOf(revoke)}`) }),
       ...(ciphers !== null && { ciphers: completed(ciphers) }),
       ...(names && names.length > 0 && { alpn: names }),
     }
@@ -95,6 +95,9 @@ export type RTlsSession = SessionCache
 
 /** The settings cannot be used; the message is the socket's. Never leaves this dialect. */
 export class ConfigError extends Error {}
+
+/** What a message calls a source: its path, and never a key that stands in place. */
+const nameOf = (source: string): string => (source.startsWith('@') ? '@…' : source)
 
 /** PEM text of a file, or what stands behind `@`; DER becomes PEM by `convert`. */
 function pem(source: string, refusal: string, convert?: (der: Buffer) => string): string {
@@ -120,7 +123,7 @@ const privateKey = (key: Buffer): string => {
 }
 
 function authorities(path: string): string {
-  const refusal = `Unable to set certificate locations: ${path}`
+  const refusal = `Unable to set certificate locations: ${nameOf(path)}`
   const text = pem(path, refusal, certificate)
   if (!text.includes('-----BEGIN')) throw new ConfigError(refusal)
   return text
@@ -131,10 +134,10 @@ function identity(cert: string, key: string | null): { cert: string; key?: strin
   try {
     void new X509Certificate(chain)
   } catch (cause) {
-    throw new ConfigError(`Unable to load certificate ${cert}`, { cause })
+    throw new ConfigError(`Unable to load certificate ${nameOf(cert)}`, { cause })
   }
   // Without a key it is looked for in the file of the certificate.
-  const source = key ?? cert
+  const source = nameOf(key ?? cert)
   const secret = key === null ? chain : pem(key, `Unable to read key ${key}`, privateKey)
   let own: ReturnType<typeof createPrivateKey>
   try {
@@ -243,17 +246,19 @@ type Certificates = [first: string | null, second: string | null, third: string 
 function setCerts(of: Settings, [first, second, third, revoke = null]: Certificates): void {
   const a = contentOf(first)
   const b = contentOf(second)
-  const isHeader = (a.certificate && !a.key) || (b.key && !b.certificate)
+  const isHeader = (a.certificate && !a.key) || (b.key && !b.certificate) || contentOf(third).key
   const [key, cert, ca] = isHeader ? [second, third, first] : [first, second, third]
   Object.assign(of, Object.fromEntries(Object.entries({ key, cert, ca, revoke }).filter(([, value]) => value !== null)))
 }
 
 function contentOf(source: string | null): { certificate: boolean; key: boolean } {
   let text = ''
-  try {
-    if (source !== null) text = pem(source, '', certificate)
-  } catch {
-    // Whoever uses it will tell.
+  for (const convert of [certificate, privateKey]) {
+    try {
+      if (source !== null && text === '') text = pem(source, '', convert)
+    } catch {
+      // It is something else, or nothing; whoever uses it will tell.
+    }
   }
   return { certificate: text.includes('CERTIFICATE-----'), key: text.includes('PRIVATE KEY-----') }
 }
@@ -374,7 +379,7 @@ export function rSetSocketCustom(hook: RSocketCustom | null): void {
   custom = hook
 }
 
-/** Ioto's `rGetSocketCustom`. */
+/** Ioto's `rGetSocketCustom`: the hook of `rSetSocketCustom`, null for none. */
 export function rGetSocketCustom(): RSocketCustom | null {
   return custom
 }

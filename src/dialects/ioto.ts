@@ -4,6 +4,7 @@
  */
 
 export {
+  INVALID_SOCKET,
   R_ERR,
   R_ERR_ABORTED,
   R_ERR_ALREADY_EXISTS,
@@ -60,6 +61,7 @@ export {
   R_TIMEOUT,
   R_TLS_HAS_AUTHORITY,
   R_WRITABLE,
+  SOCKET_ERROR,
   TPS,
 } from './ioto-codes.js'
 export {

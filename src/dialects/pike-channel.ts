@@ -1,16 +1,16 @@
 /** What is behind every file of the dialect: a connection that copies share, a mode, callbacks and an error number. */
 
-import { Busy, Closed, type Connection, type Delivery, FrameError, LIMITS, type SocketError } from '../index.js'
+import { Busy, Closed, type Connection, type Delivery, FrameError, LIMITS, select, type SocketError } from '../index.js'
 import { EAGAIN, EINVAL, ENOTCONN, EPIPE, errnoOf, PikeError } from './pike-errno.js'
 import { fromBytes, type Writable, written } from './pike-strings.js'
 import { call, report } from './pike-system.js'
 
 /**
- * Called with the id of the file and what arrived, at most 65,536 characters. The next call waits until a promise that it
+ * Called with the id of the file, or with the file where none was set, and with what arrived, at most 65,536 characters. The next call waits until a promise that it
  * returned is done.
  */
 export type ReadCallback = (id: never, data: string) => unknown
-/** Called with the id of the file. */
+/** Called with the id of the file, or with the file where none was set. */
 export type EventCallback = (id: never) => unknown
 /** A callback, or none: 0. Other values of the original stand for "nonblocking, but without a callback". */
 export type Given<F> = F | 0 | 1 | boolean | undefined
@@ -82,6 +82,10 @@ class Wire {
 export class Channel {
   errno = 0
   id: unknown = 0
+  /** A socket that is not connected, and the address that it will be connected from. */
+  socket: { readonly from: string | undefined } | undefined
+  /** What callbacks get where no id was set. */
+  readonly #self: unknown
   nonblocking = false
   /** Close with a reset. */
   abrupt = false
@@ -100,6 +104,10 @@ export class Channel {
   /** The write callback was called and nothing was written since. */
   #told = false
   #watching = false
+
+  constructor(self: unknown) {
+    this.#self = self
+  }
 
   get connection(): Connection | undefined {
     return this.#wire?.connection
@@ -173,15 +181,15 @@ export class Channel {
   async #refused(error: unknown): Promise<void> {
     this.errno = error instanceof PikeError ? EINVAL : errnoOf(error)
     const { read, close, write } = this.#callbacks
-    if (typeof read === 'function' && typeof close === 'function') await call(close, this.id)
-    if (typeof write === 'function' && !this.#told) await call(write, this.id)
+    if (typeof read === 'function' && typeof close === 'function') await call(close, this.id || this.#self)
+    if (typeof write === 'function' && !this.#told) await call(write, this.id || this.#self)
   }
 
   // Reading
 
   #mustRead(): Wire | undefined {
-    if (this.#readable) return this.#wire
-    if (this.#dialling !== undefined) return undefined
+    if (this.#wire !== undefined) return this.#wire
+    if (this.#dialling !== undefined || this.socket !== undefined) return undefined
     throw new PikeError('File not open.')
   }
 
@@ -191,10 +199,10 @@ export class Channel {
     if (!(most >= 0))
       throw new PikeError(most < 0 ? 'Cannot read negative number of characters.' : 'Bad argument 1 to read(). Expected int.')
     const wire = this.#mustRead()
-    if (most === 0) return ''
     this.errno = 0
+    if (most === 0 || (wire !== undefined && !this.#readable)) return ''
+    if (wire === undefined) return this.#fails(this.nonblocking && this.socket === undefined ? EAGAIN : ENOTCONN)
     if (this.nonblocking) return this.#poll(wire, most)
-    if (wire === undefined) return this.#fails(ENOTCONN)
     if (wire.reading) await wire.turn()
     wire.enter()
     try {
@@ -224,13 +232,20 @@ export class Channel {
   }
 
   /** What is here now, of a file that does not block. */
-  #poll(wire: Wire | undefined, most: number): string | 0 {
-    if (wire === undefined || wire.reading) return this.#fails(EAGAIN)
-    wire.pause()
+  async #poll(wire: Wire, most: number): Promise<string | 0> {
+    if (wire.reading) return this.#fails(EAGAIN)
+    wire.enter()
     let text = ''
+    let looked = false
     try {
       while (text.length < most) {
         const chunk = wire.connection.tryRead(most - text.length)
+        if (chunk === undefined && text === '' && !looked) {
+          // What the system has and the runtime has not looked at yet.
+          looked = true
+          await select([wire.connection], { timeout: 0 })
+          continue
+        }
         if (chunk === undefined && text === '') return this.#fails(EAGAIN)
         if (!chunk) break
         text += fromBytes(chunk)
@@ -241,8 +256,22 @@ export class Channel {
       this.#broke(wire, error)
       return text
     } finally {
-      wire.reader?.resume()
+      wire.leave()
     }
+  }
+
+  /** Whether something can be read within some milliseconds: 1 also at the end, unless that is not wanted; −1 for an error. */
+  async peek(timeout: number, notEnd: boolean): Promise<0 | 1 | -1> {
+    const wire = this.#wire
+    if (wire === undefined) throw new PikeError('File not open.')
+    this.errno = 0
+    const [ready] = await select([wire.connection], { timeout })
+    if (ready === undefined) return 0
+    if (wire.connection.stats.unread > 0) return 1
+    if (ready.broken !== undefined && this.#broke(wire, ready.broken) === 0) return -1
+    if (!notEnd || !(ready.ended || ready.broken !== undefined)) return 1
+    this.errno = EPIPE
+    return -1
   }
 
   #fails(errno: number): 0 {
@@ -265,6 +294,7 @@ export class Channel {
     const wire = this.#mustRead()
     if (wire === undefined) return this.#fails(ENOTCONN)
     this.errno = 0
+    if (!this.#readable) return 0
     if (wire.reading) await wire.turn()
     wire.enter()
     try {
@@ -294,7 +324,7 @@ export class Channel {
   }
 
   unread(bytes: Uint8Array): void {
-    const wire = this.#mustRead()
+    const wire = this.#wire
     if (wire === undefined) throw new PikeError('File not open.')
     wire.pause()
     wire.connection.unread(bytes)
@@ -306,22 +336,27 @@ export class Channel {
   /** How many bytes were taken; −1 on an error. */
   async write(data: Writable, args: readonly unknown[]): Promise<number> {
     const wire = this.#wire
-    if (wire === undefined && this.#dialling === undefined) throw new PikeError('File not open for write.')
+    if (wire === undefined && this.#dialling === undefined && this.socket === undefined) throw new PikeError('File not open for write.')
     const bytes = written(data, args, 'Stdio.File->write()')
     this.errno = 0
-    if (wire === undefined) {
+    if (bytes.length === 0) return 0
+    if (wire === undefined && this.#dialling !== undefined) {
       this.errno = EAGAIN
       return this.nonblocking ? 0 : -1
     }
-    if (!this.#writable || wire.dead) {
+    if (wire === undefined || !this.#writable || wire.dead) {
       this.errno = EPIPE
       return -1
     }
-    if (bytes.length === 0) return 0
     const wasTold = this.#told
     this.#told = false
     try {
-      if (this.nonblocking) return await this.#writeSome(wire, bytes)
+      if (this.nonblocking) {
+        if (!wire.mayHold(bytes.length, LIMITS.unsent)) return await wire.connection.writeSome(bytes)
+        // Taking nothing is how a file that does not block tells that the peer does not read.
+        this.errno = EAGAIN
+        return 0
+      }
       await wire.connection.write(bytes)
       if (wire.mayHold(bytes.length, SMALL)) await wire.connection.flush()
       return bytes.length
@@ -333,13 +368,6 @@ export class Channel {
     } finally {
       if (wasTold) this.#watchWrite()
     }
-  }
-
-  #writeSome(wire: Wire, bytes: Uint8Array): Promise<number> | 0 {
-    if (!wire.mayHold(bytes.length, LIMITS.unsent)) return wire.connection.writeSome(bytes)
-    // Taking nothing is how a file that does not block tells that the peer does not read.
-    this.errno = EAGAIN
-    return 0
   }
 
   // Closing
@@ -426,7 +454,7 @@ export class Channel {
   arrived(chunk: Uint8Array): Promise<void> | undefined {
     const { read } = this.#callbacks
     this.errno = 0
-    return typeof read === 'function' ? call(read, this.id, fromBytes(chunk)) : undefined
+    return typeof read === 'function' ? call(read, this.id || this.#self, fromBytes(chunk)) : undefined
   }
 
   /** The input is over. */
@@ -438,7 +466,7 @@ export class Channel {
     // Nothing more can arrive until somebody asks again.
     wire.reader = undefined
     if (typeof read !== 'function' || typeof close !== 'function') return undefined
-    return call(close, this.id)
+    return call(close, this.id || this.#self)
   }
 
   /** Calls the write callback once the file can be written, and then not again until it is done and something was written. */
@@ -451,7 +479,7 @@ export class Channel {
       const { write } = this.#callbacks
       if (this.#wire === wire && !(error instanceof Closed) && !this.#told && typeof write === 'function') {
         this.#told = true
-        await call(write, this.id)
+        await call(write, this.id || this.#self)
       }
       this.#watching = false
       if (error === undefined) this.#watchWrite()

@@ -77,7 +77,7 @@ export class Promise<T> extends Future<T> {
     return this
   }
 
-  /** With as many values as there are, whatever fails. */
+  /** Whatever fails; what something failed with stands in its place among the values. */
   any_results(): this {
     this.#rules.most = -1
     return this
@@ -107,10 +107,11 @@ export class Promise<T> extends Future<T> {
     const count = this.#sources.length
     let done = 0
     let failed = 0
+    let first: unknown
     const finish = () => {
       if (failed < failures) return void this.try_failure(new PikeError(`Only ${failed} of ${failures} failures.`))
       const found = values.filter((_value, i) => i in values)
-      if (any) return void this.try_success(found[0] as T)
+      if (any) return void this.try_success(first as T)
       const fold = this.#fold
       if (fold === undefined) return void this.try_success(found as T)
       try {
@@ -127,10 +128,11 @@ export class Promise<T> extends Future<T> {
       source.then(
         (value) => {
           values[i] = value
-          done++
+          if (done++ === 0) first = value
           step()
         },
         (error: unknown) => {
+          values[i] = error
           failed++
           const { most } = this.#rules
           if (most >= 0 && failed > most) this.try_failure(error)

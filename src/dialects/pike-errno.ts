@@ -57,6 +57,7 @@ export function isBadAddress(error: unknown): boolean {
   return error instanceof SocketError && error.name === 'AddressError' && !['PATH_TOO_LONG', 'BAD_PATH'].includes(error.code)
 }
 
+export const EAFNOSUPPORT: number = numberOf('EAFNOSUPPORT')
 export const EAGAIN: number = numberOf('EAGAIN')
 export const EBADF: number = numberOf('EBADF')
 export const EINVAL: number = numberOf('EINVAL')

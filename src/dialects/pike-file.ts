@@ -1,5 +1,6 @@
 /** `Stdio.File`: TCP connections and UNIX sockets; `Stdio.FILE`: the same, line by line. */
 
+import { isIP } from 'node:net'
 import {
   Closed,
   connect,
@@ -8,13 +9,12 @@ import {
   type EndpointObject,
   network,
   OptionError,
-  select,
   service,
   SocketError,
   SystemFailure,
 } from '../index.js'
 import { connectionPair } from '../testing/index.js'
-import { EINVAL, EISCONN, EOPNOTSUPP, EPIPE, errnoOf, isBadAddress, PikeError } from './pike-errno.js'
+import { EINVAL, EISCONN, EOPNOTSUPP, errnoOf, isBadAddress, PikeError } from './pike-errno.js'
 import { ByteStream, channelOf, type EventCallback, type Given, plainIp, type ReadCallback, type Writable } from './pike-stream.js'
 import { sprintf, toBytes } from './pike-strings.js'
 import { call, report } from './pike-system.js'
@@ -61,6 +61,11 @@ export function isPath(name: unknown): name is string {
   return typeof name === 'string' && name.includes('/')
 }
 
+/** Whether a path would break lines of logs and commands; such names are refused as those with NUL are. */
+export function isBadPath(path: string): boolean {
+  return /[\0\r\n]/.test(path)
+}
+
 /** The error that the original throws for a name that is none or cannot be looked up; others are passed on. */
 export function invalidAddress(error: unknown, host: string): unknown {
   return isBadAddress(error) ? new PikeError(`Invalid address '${host}'`, error) : error
@@ -87,9 +92,6 @@ export function invalidAddress(error: unknown, host: string): unknown {
  */
 export class File extends ByteStream {
   readonly #settings: Settings = { keepAlive: undefined, noDelay: undefined, sendBuffer: undefined, receiveBuffer: undefined }
-  /** `open_socket` was called, with this address to connect from. */
-  #socket: { readonly from: string | undefined } | undefined
-
   /** What connects it at the moment. */
   #attempt: Promise<Connection> | undefined
 
@@ -101,7 +103,7 @@ export class File extends ByteStream {
    *
    * @param host a name or an IP address, or a path
    * @param port a number from 1 to 65535 or the name of a service
-   * @param client_addr an address to connect from; with a string and no `client_port`, data to be sent at once
+   * @param client_addr an IP address to connect from; with a string and no `client_port`, data to be sent at once
    * @param client_port the port to connect from
    * @returns 1, or 0 with `errno()`: 111 refused, 110 no answer, 113 no route, 106 connected already; with data to send, what was
    *   not sent of them
@@ -117,7 +119,7 @@ export class File extends ByteStream {
       return this.connect_unix(host)
     }
     const data = typeof client_addr === 'string' && client_port === undefined ? client_addr : undefined
-    if (client_port !== undefined) this.#socket = { from: place(client_addr === 0 ? '' : client_addr, client_port) }
+    if (client_port !== undefined) channelOf(this).socket = { from: place(client_addr === 0 ? '' : client_addr, client_port) }
     const connected = await this.#connect({ transport: 'tcp', host, port: portNumber(port) }, host)
     if (data === undefined) return connected
     if (connected === 0) return 0
@@ -125,8 +127,12 @@ export class File extends ByteStream {
     return sent < 0 ? 0 : data.slice(sent)
   }
 
-  /** Connects to a UNIX socket: 1, or 0 with `errno()` 2 (no such path), 111 (nobody listens), 22 (the path is too long). */
+  /** Connects to a UNIX socket: 1, or 0 with `errno()` 2 (no such path), 111 (nobody listens), 22 (the path is too long, or has NUL, CR or LF). */
   async connect_unix(path: string): Promise<0 | 1> {
+    if (isBadPath(path)) {
+      channelOf(this).errno = EINVAL
+      return 0
+    }
     return this.#connect({ transport: 'unix', path }, path)
   }
 
@@ -149,7 +155,7 @@ export class File extends ByteStream {
       this.#connected(await attempt, attempt)
       return 1
     } catch (error) {
-      if (this.#attempt === attempt) this.#socket = this.#attempt = undefined
+      if (this.#attempt === attempt) channelOf(this).socket = this.#attempt = undefined
       if (error instanceof PikeError) throw error
       channel.errno = errnoOf(error)
       return 0
@@ -167,11 +173,11 @@ export class File extends ByteStream {
 
   async #dial(endpoint: EndpointObject, host: string): Promise<Connection> {
     const { keepAlive, noDelay } = this.#settings
-    const from = this.#socket?.from
+    const from = channelOf(this).socket?.from
     const o: ConnectOptions = endpoint.transport === 'tcp' ? { keepAlive, noDelay, ...(from !== undefined && { from }) } : {}
     try {
       const connection = await connect(endpoint, o)
-      this.#socket = undefined
+      channelOf(this).socket = undefined
       applyBuffers(connection, this.#settings)
       return connection
     } catch (error) {
@@ -210,7 +216,7 @@ export class File extends ByteStream {
         if (this.#attempt !== attempt) return
         this.#attempt = undefined
         channel.errno = error instanceof PikeError ? EINVAL : errnoOf(error)
-        this.#socket = undefined
+        channelOf(this).socket = undefined
         success = 0
       }
       await call(callback as (...all: never[]) => unknown, success, ...args)
@@ -223,26 +229,27 @@ export class File extends ByteStream {
    * connects, and a wrong one is told then.
    *
    * @param port the port to connect from, 0 for any
-   * @param addr the address to connect from; also decides about IPv4 and IPv6
+   * @param addr the IP address to connect from; also decides about IPv4 and IPv6
    * @returns 1
+   * @throws PikeError `Invalid address`, also for names, since looking one up takes time; `Invalid service`
    */
   open_socket(port?: PortName, addr?: string | 0, _family_hint?: string): 0 | 1 {
     if (channelOf(this).open) this.close()
-    this.#socket = { from: port === undefined && !addr ? undefined : place(addr || '', port ?? 0) }
+    channelOf(this).socket = { from: port === undefined && !addr ? undefined : place(addr || '', port ?? 0) }
     return 1
   }
 
   override query_address(local: 0 | 1 | boolean = 0): string | 0 {
-    if (channelOf(this).open || this.#socket === undefined) return super.query_address(local)
-    return local ? addressOfPlace(this.#socket.from) : 0
+    const { open, socket } = channelOf(this)
+    return open || socket === undefined || !local ? super.query_address(local) : addressOfPlace(socket.from)
   }
 
   override is_open(): 0 | 1 {
-    return this.#socket === undefined ? super.is_open() : 1
+    return channelOf(this).socket === undefined ? super.is_open() : 1
   }
 
   override close(how: string = 'rw'): 0 | 1 {
-    if (/[rw]/.test(how)) this.#socket = this.#attempt = undefined
+    if (/[rw]/.test(how)) channelOf(this).socket = this.#attempt = undefined
     return super.close(how)
   }
 
@@ -297,18 +304,8 @@ export class File extends ByteStream {
    * @param timeout seconds to wait, default 0
    * @param not_eof 1: the end counts as an error, with `errno()` 32
    */
-  async peek(timeout: number = 0, not_eof: 0 | 1 | boolean = 0): Promise<0 | 1 | -1> {
-    const { connection } = channelOf(this)
-    if (connection === undefined) throw new PikeError('File not open.')
-    const channel = channelOf(this)
-    channel.errno = 0
-    const [ready] = await select([connection], { timeout: Math.max(0, timeout) * 1000 })
-    if (ready === undefined) return 0
-    if (ready.ended && not_eof) {
-      channel.errno = EPIPE
-      return -1
-    }
-    return 1
+  peek(timeout: number = 0, not_eof: 0 | 1 | boolean = 0): Promise<0 | 1 | -1> {
+    return channelOf(this).peek(Math.max(0, timeout) * 1000, Boolean(not_eof))
   }
 
   // Urgent data
@@ -327,18 +324,22 @@ export class File extends ByteStream {
     return -1
   }
 
+  /** Sets the callback for urgent data, which is never called; 0: none. */
   set_read_oob_callback(callback: Given<ReadCallback>): void {
     channelOf(this).readOob = callback ?? 0
   }
 
+  /** The callback for urgent data; 0: none. */
   query_read_oob_callback(): Given<ReadCallback> {
     return channelOf(this).readOob
   }
 
+  /** Sets the callback for urgent data, which is never called; 0: none. */
   set_write_oob_callback(callback: Given<EventCallback>): void {
     channelOf(this).writeOob = callback ?? 0
   }
 
+  /** The callback for urgent data; 0: none. */
   query_write_oob_callback(): Given<EventCallback> {
     return channelOf(this).writeOob
   }
@@ -428,6 +429,7 @@ export function applyBuffers(socket: Buffered, o: { sendBuffer: number | undefin
 /** A local address to connect from. */
 function place(address: string, port: PortName): string {
   const host = address === '' ? '0.0.0.0' : address
+  if (isIP(host) === 0) throw new PikeError(`Invalid address '${host}'`)
   return `tcp://${host.includes(':') ? `[${host}]` : host}:${portNumber(port)}`
 }
 
@@ -462,6 +464,8 @@ async function copyAll(source: File, sink: File): Promise<void> {
     sink.close()
   }
 }
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /** How text of a file is stored in bytes. */
 const CHARSETS: Readonly<Record<string, 'latin1' | 'utf-8'>> = {
@@ -506,12 +510,21 @@ export class FILE extends File {
     return line === 0 ? 0 : this.#decoded(line)
   }
 
-  /** Several lines, all up to the end without `n`; fewer only at the end, where there are none: `[]`. */
-  async ngets(n: number = Number.POSITIVE_INFINITY, not_all: 0 | 1 | boolean = 0): Promise<string[]> {
+  /**
+   * Several lines; fewer only at the end.
+   *
+   * @param n how many; 0 (default): all up to the end
+   * @param not_all as of `gets`
+   * @returns the lines; where there are none any more 0, or `[]` without `n`
+   * @throws PikeError as `gets`
+   */
+  ngets(n?: 0): Promise<string[]>
+  ngets(n: number, not_all?: 0 | 1 | boolean): Promise<string[] | 0>
+  async ngets(n: number = 0, not_all: 0 | 1 | boolean = 0): Promise<string[] | 0> {
     const lines: string[] = []
-    while (lines.length < n) {
+    while (n === 0 || lines.length < n) {
       const line = await this.gets(not_all)
-      if (line === 0) break
+      if (line === 0) return n > 0 && lines.length === 0 ? 0 : lines
       lines.push(line)
     }
     return lines
@@ -581,7 +594,12 @@ export class FILE extends File {
   }
 
   #decoded(line: string): string {
-    return this.#charset === 'latin1' ? line : Buffer.from(line, 'latin1').toString('utf8')
+    if (this.#charset === 'latin1') return line
+    try {
+      return UTF8.decode(Buffer.from(line, 'latin1'))
+    } catch (error) {
+      throw new PikeError('Error decoding a line using utf-8.', error)
+    }
   }
 
   #encoded(text: string): Uint8Array {

@@ -1,8 +1,8 @@
 /** `Stdio.Port`: listening. */
 
 import { Closed, type Connection, type Endpoint, listen, type Listener } from '../index.js'
-import { EAGAIN, EBADF, errnoOf, PikeError } from './pike-errno.js'
-import { type File, fileOf, invalidAddress, isPath, portNumber, type PortName, type SocketOption } from './pike-file.js'
+import { EAFNOSUPPORT, EAGAIN, EBADF, EINVAL, errnoOf, PikeError } from './pike-errno.js'
+import { type File, fileOf, invalidAddress, isBadPath, isPath, portNumber, type PortName, type SocketOption } from './pike-file.js'
 import { addressText, type Given } from './pike-stream.js'
 import { call, report } from './pike-system.js'
 
@@ -68,9 +68,13 @@ export class Port {
   /**
    * Listens at a UNIX socket, which only the user of this process may connect to.
    *
-   * @returns 1, or 0 with `errno()`: 98 the path exists, also where nobody answers there, 2 its folder does not, 22 it is too long
+   * @returns 1, or 0 with `errno()`: 98 the path exists, also where nobody answers there, 2 its folder does not, 22 it is too long, or has NUL, CR or LF
    */
   async bind_unix(path: string, accept_callback?: Given<AcceptCallback>): Promise<0 | 1> {
+    if (isBadPath(path)) {
+      this.#errno = EINVAL
+      return 0
+    }
     const make = () => listen({ transport: 'unix', path }, { backlog: BACKLOG, unlinkStale: false })
     return this.#listen(make, accept_callback, path)
   }
@@ -147,10 +151,12 @@ export class Port {
     return 0
   }
 
-  /** The address it listens at, `"127.0.0.1 80"`; 0 of a UNIX socket. @throws PikeError if it does not listen */
+  /** The address it listens at, `"127.0.0.1 80"`; 0 with `errno()` 97 of a UNIX socket. @throws PikeError if it does not listen */
   query_address(): string | 0 {
     if (this.#listener === undefined) throw new PikeError('Stdio.Port->query_address(): Socket not bound yet.')
-    return addressText(this.#listener.local)
+    const text = addressText(this.#listener.local)
+    this.#errno = text === 0 ? EAFNOSUPPORT : 0
+    return text
   }
 
   /** The error number of what was done last, 0 if it succeeded. */
@@ -163,6 +169,7 @@ export class Port {
     this.#id = id
   }
 
+  /** What `set_id` was given; default 0. */
   query_id(): unknown {
     return this.#id
   }

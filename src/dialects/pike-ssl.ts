@@ -2,8 +2,8 @@
 
 import { Closed, type Connection, listen, type Listener, SocketError, type TlsInfo } from '../index.js'
 import { clientOptions, type Context, serverOptions, versionNumber } from './pike-context.js'
-import { EAGAIN, EBADF, errnoOf, EPIPE, PikeError } from './pike-errno.js'
-import { invalidAddress, isPath, portNumber, type PortName, type File as StdioFile } from './pike-file.js'
+import { EAGAIN, EBADF, EINVAL, errnoOf, EPIPE, PikeError } from './pike-errno.js'
+import { invalidAddress, isBadPath, isPath, portNumber, type PortName, type File as StdioFile } from './pike-file.js'
 import { addressText, ByteStream, channelOf, type Given } from './pike-stream.js'
 import { fromBytes } from './pike-strings.js'
 import { call, report } from './pike-system.js'
@@ -295,6 +295,10 @@ export class Port {
       : ({ transport: 'tls', host, port: portNumber(port) } as const)
     this.close()
     this.#errno = 0
+    if (isPath(port) && isBadPath(port)) {
+      this.#errno = EINVAL
+      return 0
+    }
     try {
       const options = isPath(port) ? { unlinkStale: false } : reuse_port ? { reusePort: true } : {}
       const listener = await listen(endpoint, { ...options, backlog: 16_384, tls: serverOptions(this.#context) })

@@ -2,7 +2,7 @@
 
 import type { Address } from '../index.js'
 import { Channel, type EventCallback, type Given, type ReadCallback } from './pike-channel.js'
-import { PikeError } from './pike-errno.js'
+import { EAFNOSUPPORT, ENOTCONN, PikeError } from './pike-errno.js'
 import type { Writable } from './pike-strings.js'
 
 export type { EventCallback, Given, ReadCallback } from './pike-channel.js'
@@ -33,7 +33,7 @@ export function channelOf(stream: ByteStream): Channel {
 
 /** A stream of bytes, open or not. The methods that `Stdio.File`, `Stdio.FILE` and `SSL.File` share. */
 export class ByteStream {
-  readonly #channel: Channel = new Channel()
+  readonly #channel: Channel = new Channel(this)
 
   static {
     channel = (stream) => stream.#channel
@@ -90,18 +90,22 @@ export class ByteStream {
   }
 
   /**
-   * The address at the other end, `"127.0.0.1 80"`; 0 if there is none, as of UNIX sockets.
+   * The address at the other end, `"127.0.0.1 80"`; 0 if there is none, with `errno()` 97 of UNIX sockets and 107 of what is not connected.
    *
    * @param local 1: the address at this end
    * @throws PikeError if the file is not open
    */
   query_address(local: 0 | 1 | boolean = 0): string | 0 {
-    const { connection } = this.#channel
+    const channel = this.#channel
+    const { connection } = channel
     if (connection === undefined) {
-      if (this.#channel.open) return 0
-      throw new PikeError('Stdio.File->query_address(): Connection not open.')
+      if (!channel.open && channel.socket === undefined) throw new PikeError('Stdio.File->query_address(): Connection not open.')
+      channel.errno = ENOTCONN
+      return 0
     }
-    return addressText(local ? connection.local : connection.remote)
+    const text = addressText(local ? connection.local : connection.remote)
+    channel.errno = text === 0 ? EAFNOSUPPORT : 0
+    return text
   }
 
   // Callbacks and modes
@@ -166,6 +170,7 @@ export class ByteStream {
     this.#channel.read_callback = callback
   }
 
+  /** The callback for data; 0: none. */
   query_read_callback(): Given<ReadCallback> {
     return this.#channel.read_callback
   }
@@ -175,6 +180,7 @@ export class ByteStream {
     this.#channel.write_callback = callback
   }
 
+  /** The callback for "can be written"; 0: none. */
   query_write_callback(): Given<EventCallback> {
     return this.#channel.write_callback
   }
@@ -184,22 +190,24 @@ export class ByteStream {
     this.#channel.close_callback = callback
   }
 
+  /** The callback for the end; 0: none. */
   query_close_callback(): Given<EventCallback> {
     return this.#channel.close_callback
   }
 
-  /** Sets what callbacks get as their first argument. Default 0. */
+  /** Sets what callbacks get as their first argument. Default 0: they get the file. */
   set_id(id: unknown): void {
     this.#channel.id = id
   }
 
+  /** What `set_id` was given; default 0. */
   query_id(): unknown {
     return this.#channel.id
   }
 
   /** What the file is and can, as bits: a socket, and {@link PROP_IS_NONBLOCKING}; 0 if it is not open. */
   mode(): number {
-    if (!this.#channel.open) return 0
+    if (!this.#channel.open && this.#channel.socket === undefined) return 0
     return PROPERTIES | (this.#channel.nonblocking ? PROP_IS_NONBLOCKING : 0)
   }
 

@@ -7,7 +7,8 @@ const WIDE = /[^\x00-\xff]/
 
 /** Bytes as a string of as many characters, from U+0000 to U+00FF. */
 export function fromBytes(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1')
+  // Without a Buffer of its own for each piece, which costs more than the text.
+  return Buffer.prototype.latin1Slice.call(bytes, 0, bytes.length)
 }
 
 /** Whether a string has characters that are no bytes. */
@@ -28,7 +29,7 @@ export function toBytes(data: string | Bytes, where: string): Uint8Array {
   if (data instanceof Uint8Array) return data
   if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
   if (data instanceof ArrayBuffer) return new Uint8Array(data)
-  throw new PikeError(`Bad argument 1 to ${where}. Expected string.`)
+  throw new PikeError(`Bad argument 1 to ${where.replace('Stdio.File->', '')}. Expected string|array(string).`)
 }
 
 /** What can be written: bytes, several pieces, or a format when arguments follow. */
@@ -36,13 +37,21 @@ export type Writable = string | Bytes | readonly (string | Bytes)[]
 
 /** The bytes of `write(data, ...args)`. */
 export function written(data: Writable, args: readonly unknown[], where: string): Uint8Array {
-  if (args.length > 0 && typeof data === 'string') return toBytes(sprintf(data, ...args), where)
+  if (args.length > 0)
+    return toBytes(sprintf(Array.isArray(data) ? data.map(piece).join('') : piece(data as string | Bytes), ...args), where)
   if (!Array.isArray(data)) return toBytes(data as string | Bytes, where)
-  return Buffer.concat(data.map((piece: string | Bytes) => toBytes(piece, where)))
+  return Buffer.concat(data.map((one: string | Bytes) => toBytes(one, where)))
+}
+
+/** A piece of a format. */
+function piece(data: string | Bytes): string {
+  return typeof data === 'string' ? data : fromBytes(toBytes(data, 'write()'))
 }
 
 interface Spec {
   readonly left: boolean
+  /** What fills the field. */
+  readonly pad: string
   readonly centre: boolean
   readonly zero: boolean
   readonly sign: '' | '+' | ' '
@@ -68,9 +77,12 @@ class Arguments {
   }
 
   take(): unknown {
+    const chosen = this.#chosen !== undefined
     const index = this.#chosen ?? this.#next++
     this.#chosen = undefined
-    if (index < 0 || index >= this.#all.length) throw new PikeError('sprintf: Too few arguments to sprintf.')
+    if (index < 0) throw new PikeError('sprintf: No last argument.')
+    if (index >= this.#all.length && chosen) throw new PikeError(`sprintf: Not enough arguments to [${index}].`)
+    if (index >= this.#all.length) throw new PikeError('sprintf: Too few arguments to sprintf.')
     this.#last = index
     return this.#all[index]
   }
@@ -82,13 +94,15 @@ class Arguments {
 }
 
 /** `%`, flags, width, precision, modifiers of the argument, and the conversion. */
-const FORMAT = /%(?:\[(\d+)\]|(<))?([-+ 0|]*)(\*|\d+)?(?:\.(\*|\d+))?([a-zA-Z%{])/y
+const FORMAT = /%(?:\[(\d+)\]|(<))?((?:[-+ 0|^_!@~]|'[^']*')*)(\*|\d+)?(?:\.(\*|\d+))?([a-zA-Z%{])/y
 
 /**
  * Text by a format: `%s` a string, `%d` `%u` whole numbers, `%x` `%X` `%o` `%b` in other bases, `%c` a character, `%f` `%e` `%g`
- * numbers, `%O` any value as it would stand in a program, `%q` a string in quotes, `%H` a string behind its length, `%%` a percent
+ * numbers, `%O` any value as it would stand in a program, `%q` a string in quotes, `%H` a string behind its length, `%F` a number in four bytes, `%t` the name of a type,
+ * `%n` nothing, `%%` a percent
  * sign, `%{…%}` its inside for each element of an array. With width and precision (`*` takes them from the arguments), the flags
- * `-` left, `|` centred, `0` zeros in front, `+` and ` ` signs, `%[n]` the argument n, `%<` the same argument again. Pike: `sprintf`.
+ * `-` left, `|` centred, `0` zeros in front, `'x'` other characters, `~` those of an argument, `+` and ` ` signs, `@` once for each element
+ * of an array, `%[n]` the argument n, `%<` the same argument again. Pike: `sprintf`.
  *
  * @throws PikeError for a format that is none, and arguments that are too few or of the wrong type
  *
@@ -113,8 +127,8 @@ function formatted(format: string, args: Arguments): string {
     if (match === null) throw new PikeError(`sprintf: Error in format string, ${format[percent + 1] ?? 'nothing'} is not a format.`)
     at = FORMAT.lastIndex
     const [, index, again, flags = '', width, precision, conversion = ''] = match
-    if (conversion === '%') {
-      text += '%'
+    if (conversion === '%' || conversion === 'n') {
+      if (conversion === '%') text += '%'
       continue
     }
     if (conversion === '{') {
@@ -124,26 +138,39 @@ function formatted(format: string, args: Arguments): string {
       at = end + 2
       continue
     }
-    const number = (value: string | undefined) => (value === '*' ? whole(args) : value === undefined ? undefined : Number(value))
+    const number = (value: string | undefined) => (value === '*' ? Number(whole(args)) : value === undefined ? undefined : Number(value))
+    const signs = flags.replace(/'[^']*'/g, '')
     const wide = number(width) ?? 0
     const exact = number(precision)
+    if (!(wide >= 0 && wide <= WIDEST)) throw new PikeError(`sprintf: Illegal width ${wide}.`)
+    if (exact !== undefined && !(exact >= 0 && exact <= WIDEST)) throw new PikeError(`sprintf: Illegal precision ${exact}.`)
+    const pad = signs.includes('~') ? String(args.take()) : (/'([^']+)'/.exec(flags)?.[1] ?? ' ')
     if (index !== undefined) args.choose(Number(index))
     else if (again !== undefined) args.choose()
-    text += converted(
-      {
-        left: flags.includes('-') || wide < 0,
-        centre: flags.includes('|'),
-        zero: flags.includes('0'),
-        sign: flags.includes('+') ? '+' : flags.includes(' ') ? ' ' : '',
-        width: Math.abs(wide),
-        precision: exact,
-        conversion,
-      },
-      args,
-    )
+    const spec: Spec = {
+      left: signs.includes('-'),
+      pad,
+      centre: signs.includes('|'),
+      zero: signs.includes('0'),
+      sign: signs.includes('+') ? '+' : signs.includes(' ') ? ' ' : '',
+      width: wide,
+      precision: exact,
+      conversion,
+    }
+    if (!signs.includes('@')) {
+      text += converted(spec, args)
+      continue
+    }
+    const position = args.position
+    const elements = args.take()
+    if (!Array.isArray(elements)) throw wrong(position, 'array', elements)
+    for (const element of elements as readonly unknown[]) text += converted(spec, new Arguments([element]))
   }
   return text
 }
+
+/** The widest field: more can only be a mistake, or an attack on the memory. */
+const WIDEST = 16 * 1024 * 1024
 
 /** Where the `%}` of the `%{` before `from` stands. */
 function closing(format: string, from: number): number {
@@ -178,22 +205,33 @@ function converted(spec: Spec, args: Arguments): string {
     case 'G':
       return real(spec, args)
     case 's': {
-      const position = args.position
-      const value = args.take()
-      const text = value instanceof Uint8Array ? fromBytes(value) : value
-      if (typeof text !== 'string') throw wrong(position, 'string', value)
+      const text = string(args)
       return padded(spec, precision === undefined ? text : text.slice(0, precision))
     }
     case 'q':
-      return padded(spec, quoted(String(args.take())))
+      return padded(spec, quoted(string(args)))
     case 'H': {
-      const text = String(args.take())
-      return character(spec, text.length) + text
+      const text = string(args)
+      const size = Math.max(1, spec.width)
+      if (text.length >= 256 ** size) throw new PikeError(`sprintf: Length of string to %${size}H too large.`)
+      return character({ ...spec, width: size }, text.length) + text
     }
+    case 't':
+      return padded(spec, typeName(args.take()))
+    case 'F':
+      return binary(spec, args)
     case 'O':
       return padded(spec, literal(args.take(), 0))
   }
   throw new PikeError(`sprintf: Error in format string, ${conversion} is not a format.`)
+}
+
+function string(args: Arguments): string {
+  const position = args.position
+  const value = args.take()
+  const text = value instanceof Uint8Array ? fromBytes(value) : value
+  if (typeof text !== 'string') throw wrong(position, 'string', value)
+  return text
 }
 
 function wrong(position: number, expected: string, value: unknown): PikeError {
@@ -201,32 +239,47 @@ function wrong(position: number, expected: string, value: unknown): PikeError {
 }
 
 function typeName(value: unknown): string {
-  if (typeof value === 'number') return Number.isInteger(value) ? 'integer' : 'float'
+  if (typeof value === 'number') return Number.isInteger(value) ? 'int' : 'float'
   if (Array.isArray(value)) return 'array'
   return typeof value === 'object' ? 'mapping' : typeof value
 }
 
-function whole(args: Arguments): number {
+function whole(args: Arguments): number | bigint {
   const position = args.position
   const value = args.take()
-  if (typeof value === 'bigint') return Number(value)
+  if (typeof value === 'bigint') return value
   if (typeof value === 'boolean') return Number(value)
-  if (typeof value !== 'number') throw wrong(position, 'integer', value)
-  return Math.trunc(value)
+  if (typeof value !== 'number' || !Number.isInteger(value)) throw wrong(position, 'integer', value)
+  return value
 }
 
 /** A character by its number; with a width, so many bytes, the highest first, or the lowest with `-`. */
-function character({ width, left }: Spec, value: number): string {
-  if (width < 2) return String.fromCodePoint(value)
+function character({ width, left }: Spec, value: number | bigint): string {
+  if (width === 0) {
+    if (!(value >= 0 && value <= 0x10ffff)) throw new PikeError(`sprintf: ${value} is no character.`)
+    return String.fromCodePoint(Number(value))
+  }
   const bytes = Array.from({ length: width }, (_, i) => String.fromCharCode(Number((BigInt(value) >> BigInt(8 * i)) & 255n)))
   return (left ? bytes : bytes.reverse()).join('')
 }
 
-function integer(spec: Spec, value: number): string {
-  const digits = BigInt(Math.abs(value)).toString(BASES[spec.conversion])
-  const sign = value < 0 ? '-' : spec.sign
+function integer(spec: Spec, given: number | bigint): string {
+  const value = spec.conversion === 'u' && given < 0 ? BigInt.asUintN(64, BigInt(given)) : BigInt(given)
+  const digits = (value < 0n ? -value : value).toString(BASES[spec.conversion])
+  const sign = value < 0n ? '-' : spec.sign
   const text = spec.conversion === 'X' ? digits.toUpperCase() : digits
-  return spec.zero && !spec.left ? sign + text.padStart(spec.width - sign.length, '0') : padded(spec, sign + text)
+  return spec.zero ? sign + text.padStart(spec.width - sign.length, '0') : padded(spec, sign + text)
+}
+
+/** A number as IEEE 754 has it, the highest byte first: four bytes, or eight. */
+function binary({ width }: Spec, args: Arguments): string {
+  const position = args.position
+  const value = args.take()
+  if (typeof value !== 'number') throw wrong(position, 'float', value)
+  const bytes = Buffer.alloc(width === 8 ? 8 : 4)
+  if (width === 8) bytes.writeDoubleBE(value)
+  else bytes.writeFloatBE(value)
+  return fromBytes(bytes)
 }
 
 /** Digits behind the point, or in all for `%g`, unless the format says how many. */
@@ -239,12 +292,13 @@ function real(spec: Spec, args: Arguments): string {
   const text = realDigits(spec.conversion.toLowerCase(), Math.abs(value), spec.precision ?? DIGITS)
   const sign = value < 0 ? '-' : spec.sign
   const digits = spec.conversion < 'a' ? text.toUpperCase() : text
-  return spec.zero && !spec.left ? sign + digits.padStart(spec.width - sign.length, '0') : padded(spec, sign + digits)
+  return spec.zero ? sign + digits.padStart(spec.width - sign.length, '0') : padded(spec, sign + digits)
 }
 
 function realDigits(conversion: string, size: number, digits: number): string {
-  const exponential = (count: number) => size.toExponential(count).replace(/e([+-])(\d)$/, 'e$10$2')
-  if (conversion === 'f') return size.toFixed(digits)
+  if (!Number.isFinite(size)) return String(size).slice(0, 3).toLowerCase()
+  const exponential = (count: number) => size.toExponential(Math.min(count, 100)).replace(/e([+-])(\d)$/, 'e$10$2')
+  if (conversion === 'f') return fixed(size, digits)
   if (conversion === 'e') return exponential(digits)
   const count = Math.max(1, digits)
   const exponent = Number(/e(.*)$/.exec(size.toExponential(count - 1))?.[1])
@@ -253,16 +307,33 @@ function realDigits(conversion: string, size: number, digits: number): string {
   return text.includes('.') ? text.replace(/\.?0+$/, '') : text
 }
 
-function padded({ left, centre, width }: Spec, text: string): string {
+/** As C: all digits of large numbers, and halves to the even neighbour. */
+function fixed(size: number, digits: number): string {
+  if (size >= 1e21) return `${BigInt(size)}${digits > 0 ? `.${'0'.repeat(digits)}` : ''}`
+  const count = Math.min(digits, 100)
+  const text = size.toFixed(count)
+  const exact = size.toFixed(Math.min(100, count + 60))
+  const isHalf = count < 40 && /^50*$/.test(exact.slice(exact.indexOf('.') + 1 + count))
+  if (!isHalf || /[02468]$/.test(text)) return digits > count ? text + '0'.repeat(digits - count) : text
+  // toFixed went up; the even neighbour is below.
+  return exact.slice(0, exact.indexOf('.') + (count === 0 ? 0 : 1 + count))
+}
+
+function padded({ left, centre, width, pad }: Spec, text: string): string {
   if (text.length >= width) return text
-  if (centre) return text.padStart(text.length + Math.floor((width - text.length) / 2)).padEnd(width)
-  return left ? text.padEnd(width) : text.padStart(width)
+  if (centre) return text.padStart(text.length + Math.floor((width - text.length) / 2), pad).padEnd(width, pad)
+  return left ? text.padEnd(width, pad) : text.padStart(width, pad)
 }
 
 const ESCAPES: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t', '"': '\\"', '\\': '\\\\' }
 
 function quoted(text: string): string {
-  return `"${text.replace(/["\\\x00-\x1f\x7f-\uffff]/g, (c) => ESCAPES[c] ?? `\\${c.charCodeAt(0).toString(8)}`)}"`
+  const escaped = (c: string, at: number) => {
+    const code = c.charCodeAt(0)
+    const isLong = code > 0xff || /\d/.test(text.charAt(at + 1))
+    return ESCAPES[c] ?? (isLong ? `\\u${code.toString(16).padStart(4, '0')}` : `\\${code.toString(8)}`)
+  }
+  return `"${text.replace(/["\\\x00-\x1f\x7f-\uffff]/g, escaped)}"`
 }
 
 /** How deep `%O` looks; deeper values are only named. */

@@ -130,7 +130,11 @@ export function file_stat(path: string, symlink: 0 | 1 | boolean = 0): FileStat 
   }
 }
 
-/** Removes a file or an empty directory: 1, or 0 with the reason in `errno()`. Pike: `rm`. */
+/**
+ * Removes a file or an empty directory. Pike: `rm`.
+ *
+ * @returns 1, or 0 with the reason in `errno()`: 2 there is none, 13 not allowed, 39 the directory is not empty
+ */
 export function rm(path: string): 0 | 1 {
   const done = system(() => {
     if (lstatSync(path).isDirectory()) rmdirSync(path)
@@ -154,7 +158,8 @@ function system<T>(fn: () => T): T | undefined {
   } catch (error) {
     const { code } = error as { code?: unknown }
     if (typeof code !== 'string') throw error
-    remember(numberOf(code))
+    // A NUL in a path: the system would see another path, which is not there.
+    remember(numberOf(code === 'ERR_INVALID_ARG_VALUE' ? 'ENOENT' : code))
     return undefined
   }
 }
@@ -207,17 +212,26 @@ export class Thread<T = unknown> {
 /**
  * Starts a task beside the others: `fn(...args)`, a moment later. All tasks share one thread here, and take turns wherever one
  * awaits. What it throws goes to `master().handle_error`. Pike: `thread_create`.
+ *
+ * @param fn gets `args`; may be `async`
+ * @returns the task, whose `wait` gives what `fn` returned
  */
 export function thread_create<A extends readonly unknown[], T>(fn: (...args: A) => T | PromiseLike<T>, ...args: A): Thread<T> {
   return new Thread(() => fn(...args))
 }
 
-/** Writes to the standard output; the count of bytes. Pike: `write`. */
+/**
+ * Writes to the standard output. Pike: `write`.
+ *
+ * @param format text as it is, or with `args` a format of `sprintf`
+ * @returns the count of bytes
+ * @throws PikeError for characters beyond U+00FF, and for what `sprintf` throws
+ */
 export function write(format: string, ...args: readonly unknown[]): number {
   return put(process.stdout, format, args)
 }
 
-/** Writes to the error output; the count of bytes. Pike: `werror`. */
+/** Writes to the error output, otherwise as {@link write}. Pike: `werror`. */
 export function werror(format: string, ...args: readonly unknown[]): number {
   return put(process.stderr, format, args)
 }

@@ -11,7 +11,7 @@ import {
   select,
   SocketError,
 } from '../index.js'
-import { EAGAIN, EINVAL, errnoOf, PikeError } from './pike-errno.js'
+import { EAGAIN, EBADF, EINVAL, errnoOf, PikeError } from './pike-errno.js'
 import { applyBuffers, bufferSizes, invalidAddress, portNumber, type PortName, type SocketOption } from './pike-file.js'
 import { addressText, plainIp } from './pike-stream.js'
 import { fromBytes, toBytes } from './pike-strings.js'
@@ -177,15 +177,16 @@ export class UDP {
    * Sends a datagram. An object that was not bound is bound to any port first.
    *
    * @param flags 0; 1 (urgent) and 2 (do not route) mean nothing here
-   * @returns how many bytes were sent; −1 with `errno()` for an error
+   * @returns how many bytes were sent; −1 with `errno()` for an error: 22 port 0, 13 a broadcast that was not enabled
    * @throws PikeError `Too big message` beyond 65,507 bytes, `Invalid address`, for wide characters
    */
   async send(host: string, port: PortName, message: string | Bytes, flags: number = 0): Promise<number> {
     if ((flags & ~(MSG_OOB | MSG_DONTROUTE)) !== 0)
-      throw new PikeError("Illegal 'flags' value passed to udp->send(string to, int port, string message, [int flags])")
+      throw new PikeError("Illegal 'flags' value passed to Stdio.UDP->send(string to, int|string port, string message, int flags)")
     const bytes = toBytes(message, 'Stdio.UDP->send()')
     const number = portNumber(port, 'udp')
-    this.#errno = 0
+    this.#errno = number === 0 ? EINVAL : 0
+    if (number === 0) return -1
     try {
       const socket = this.#socket ?? (await this.#bound(host))
       const { remote } = socket
@@ -234,7 +235,7 @@ export class UDP {
    * @param pattern means nothing
    * @param seconds default: for ever
    * @returns the datagram; 0 after the time, or with `errno()` 11 if there is none for an object that does not block
-   * @throws PikeError if it is not bound, for other flags, and with `errno 111` where nobody receives at the peer it is connected to
+   * @throws PikeError if it is not bound, for other flags and a negative `max`, and with `errno 111` where nobody receives at the peer it is connected to
    */
   read(flags?: number): Promise<UdpMessage | 0>
   read(max: number, pattern: string, seconds?: number): Promise<UdpMessage | 0>
@@ -243,6 +244,7 @@ export class UDP {
     this.#errno = 0
     const [flags, most] = pattern === undefined ? [first, undefined] : [0, first]
     if ((flags & ~(MSG_OOB | MSG_PEEK)) !== 0) throw new PikeError("Illegal 'flags' value passed to udp->read([int flags])")
+    if (most !== undefined && !(most >= 0)) throw new PikeError('Bad argument 1 to read(). Expected int(0..).')
     if ((flags & MSG_OOB) !== 0) return this.#none()
     const timeout = this.#nonblocking ? 0 : seconds === undefined ? undefined : Math.max(0, seconds) * 1000
     try {
@@ -252,7 +254,8 @@ export class UDP {
       return message(found, most)
     } catch (error) {
       this.#errno = errnoOf(error)
-      if (error instanceof SocketError && error.code === 'ECONNREFUSED') throw new PikeError(`Stdio.UDP->read: errno ${this.#errno}`, error)
+      if (error instanceof SocketError && error.code === 'ECONNREFUSED')
+        throw new PikeError(`Socket read failed with errno ${this.#errno}.`, error)
       return 0
     }
   }
@@ -307,7 +310,7 @@ export class UDP {
       this.#peeked.unshift(here)
     } catch (error) {
       // An error can be read as well: the next read tells it.
-      this.#errno = errnoOf(error)
+      errnoOf(error)
       this.#refusal = error
     }
     return 1
@@ -389,12 +392,15 @@ export class UDP {
   }
 
   #try(fn: (socket: DatagramSocket) => void): 0 | -1 {
-    this.#errno = 0
+    const socket = this.#socket
+    this.#errno = socket === undefined ? EBADF : 0
+    if (socket === undefined) return -1
     try {
-      fn(this.#mustBeOpen('Stdio.UDP: not open'))
+      fn(socket)
       return 0
     } catch (error) {
-      this.#errno = error instanceof SocketError && error.name === 'AddressError' ? EINVAL : errnoOf(error)
+      const isWrong = error instanceof RangeError || (error instanceof SocketError && error.name === 'AddressError')
+      this.#errno = isWrong ? EINVAL : errnoOf(error)
       return -1
     }
   }

@@ -434,11 +434,12 @@ describe('dictu: nil and errno', { skip: !isLinux }, () => {
     refused(await sender.write('x'.repeat(70_000)), 90, 'Message too long')
     // Connecting keeps the address, and what has come before.
     assert.equal(await sender.write('early'), 5)
-    await (receiver.beneath as { waitReadable(): Promise<void> }).waitReadable()
+    assert.equal(await sender.write('as early'), 8)
     const port = portOf(receiver)
     assert.equal(await receiver.connect('127.0.0.1', portOf(sender)), true)
     assert.equal(portOf(receiver), port)
     assert.equal(await receiver.recv(4096), 'early')
+    assert.equal(await receiver.recv(4096), 'as early')
     assert.equal(await receiver.write('answer'), 6)
     assert.equal(await sender.recv(4096), 'answer')
   })
@@ -474,14 +475,20 @@ describe('dictu: results', { skip: !isLinux }, () => {
     assert.deepEqual([both(good), both(bad)], [3, 'no!'])
     const wrapped = good.matchWrap(
       (value) => value * 2,
-      () => 0,
+      () => 'none',
     )
     assert.equal(wrapped.unwrap(), 4)
     const same = bad.matchWrap(
       (value) => value,
-      (text) => Result.err<number>(`${text}?`),
+      (text) => `${text}?`,
     )
     assert.equal(same.unwrapError(), 'no?')
+    // What is a Result already is wrapped as well, as there.
+    const nested = good.matchWrap(
+      () => bad,
+      (text) => text,
+    )
+    assert.equal(nested.unwrap(), bad)
     assert.deepEqual([good.matchError(() => 0), bad.matchError(() => 0)], [2, 0])
   })
 

@@ -32,18 +32,18 @@ before(async () => {
     issued[name] = await from.issue(o)
   }
   await Promise.all([
-    make('api', authority, { names: ['api.example.com', 'api.mudserver.com'] }),
-    make('dev', authority, { names: ['dev.example.com'], selfSigned: true }),
-    make('other', authority, { names: ['other.example.com'] }),
-    make('expired', authority, { names: ['api.example.com'], validFrom: Date.now() - 30 * DAY, validTo: Date.now() - DAY }),
-    make('stranger', stranger, { names: ['api.example.com'] }),
+    make('api', authority, { names: ['service.example', 'news.mud.example'] }),
+    make('dev', authority, { names: ['staging.example'], selfSigned: true }),
+    make('other', authority, { names: ['other.example'] }),
+    make('expired', authority, { names: ['service.example'], validFrom: Date.now() - 30 * DAY, validTo: Date.now() - DAY }),
+    make('stranger', stranger, { names: ['service.example'] }),
     make('local', authority, { names: ['localhost', '127.0.0.1'] }),
     make('locked', authority, { names: ['localhost'], passphrase: 'secret' }),
   ])
-  await mkdir(join(directory, 'mud', 'secure', 'certs'), { recursive: true })
+  await mkdir(join(directory, 'mud', 'secure', 'tls'), { recursive: true })
   const { cert, key } = issued['local'] as Issued
-  await writeFile(join(directory, 'mud', 'secure', 'certs', 'server.crt'), cert)
-  await writeFile(join(directory, 'mud', 'secure', 'certs', 'server.key'), key)
+  await writeFile(join(directory, 'mud', 'secure', 'tls', 'here.crt'), cert)
+  await writeFile(join(directory, 'mud', 'secure', 'tls', 'here.key'), key)
   for (const [name, { cert, key }] of Object.entries(issued)) {
     await writeFile(join(directory, `${name}.crt`), cert)
     await writeFile(join(directory, `${name}.key`), key)
@@ -114,22 +114,22 @@ describe('the programs of the documentation', () => {
     const object = driver.load(
       '/client',
       ({ STREAM_TLS, SO_TLS_SNI_HOSTNAME, SO_TLS_VERIFY_PEER, socket_connect, socket_create, socket_set_option, socket_write }) => ({
-        connect_to_server() {
-          const sock = socket_create(STREAM_TLS, 'read_callback', 'close_callback')
+        call_service() {
+          const sock = socket_create(STREAM_TLS, 'heard', 'gone')
           socket_set_option(sock, SO_TLS_VERIFY_PEER, 1)
-          socket_set_option(sock, SO_TLS_SNI_HOSTNAME, 'api.example.com')
-          return socket_connect(sock, 'api.example.com:443', 'read_callback', 'write_callback')
+          socket_set_option(sock, SO_TLS_SNI_HOSTNAME, 'service.example')
+          return socket_connect(sock, 'service.example:443', 'heard', 'ready')
         },
-        write_callback(sock: number) {
+        ready(sock: number) {
           connected.put(sock)
           socket_write(sock, 'hello')
         },
-        read_callback: (_sock: number, text: string) => heard.put(text),
+        heard: (_sock: number, text: string) => heard.put(text),
       }),
     )
-    assert.equal(object.connect_to_server(), 1)
+    assert.equal(object.call_service(), 1)
     const server = await accept()
-    assert.equal(server.security?.serverName, 'api.example.com')
+    assert.equal(server.security?.serverName, 'service.example')
     assert.equal(server.security?.protocol, 'TLSv1.3')
     await connected.got
     assert.equal(utf8.decode((await server.readExactly(5)) ?? undefined), 'hello')
@@ -147,18 +147,18 @@ describe('the programs of the documentation', () => {
     const object = driver.load(
       '/client',
       ({ STREAM_TLS, SO_TLS_SNI_HOSTNAME, SO_TLS_VERIFY_PEER, socket_connect, socket_create, socket_set_option }) => ({
-        connect_to_dev_server() {
-          const sock = socket_create(STREAM_TLS, 'read_callback', 'close_callback')
+        call_staging() {
+          const sock = socket_create(STREAM_TLS, 'heard', 'gone')
           socket_set_option(sock, SO_TLS_VERIFY_PEER, 0)
-          socket_set_option(sock, SO_TLS_SNI_HOSTNAME, 'dev.example.com')
-          socket_connect(sock, 'dev.example.com:8443', 'read_callback', 'write_callback')
+          socket_set_option(sock, SO_TLS_SNI_HOSTNAME, 'staging.example')
+          socket_connect(sock, 'staging.example:8443', 'heard', 'ready')
         },
-        write_callback: (sock: number) => connected.put(sock),
+        ready: (sock: number) => connected.put(sock),
       }),
     )
-    object.connect_to_dev_server()
+    object.call_staging()
     const server = await accept()
-    assert.equal(server.security?.serverName, 'dev.example.com')
+    assert.equal(server.security?.serverName, 'staging.example')
     await connected.got
     await server.close()
   })
@@ -173,25 +173,25 @@ describe('the programs of the documentation', () => {
     const object = driver.load(
       '/http',
       ({ STREAM_TLS, SO_TLS_SNI_HOSTNAME, SO_TLS_VERIFY_PEER, socket_connect, socket_create, socket_set_option, socket_write }) => ({
-        fetch_api_data() {
-          const sock = socket_create(STREAM_TLS, 'api_read', 'api_close')
+        fetch_players() {
+          const sock = socket_create(STREAM_TLS, 'answer', 'over')
           socket_set_option(sock, SO_TLS_VERIFY_PEER, 1)
-          socket_set_option(sock, SO_TLS_SNI_HOSTNAME, 'api.mudserver.com')
-          socket_connect(sock, 'api.mudserver.com:443', 'api_connected')
+          socket_set_option(sock, SO_TLS_SNI_HOSTNAME, 'news.mud.example')
+          socket_connect(sock, 'news.mud.example:443', 'ask')
         },
-        api_connected(sock: number) {
-          socket_write(sock, 'GET /data HTTP/1.1\r\n' + 'Host: api.mudserver.com\r\n' + 'Connection: close\r\n\r\n')
+        ask(sock: number) {
+          socket_write(sock, 'GET /players HTTP/1.1\r\n' + 'Host: news.mud.example\r\n' + 'Connection: close\r\n\r\n')
         },
-        api_read(_sock: number, text: string) {
+        answer(_sock: number, text: string) {
           body += text
         },
-        api_close: () => closed.put(body),
+        over: () => closed.put(body),
       }),
     )
-    object.fetch_api_data()
+    object.fetch_players()
     const server = await accept()
-    assert.equal(await server.readLine(), 'GET /data HTTP/1.1')
-    assert.equal(await server.readLine(), 'Host: api.mudserver.com')
+    assert.equal(await server.readLine(), 'GET /players HTTP/1.1')
+    assert.equal(await server.readLine(), 'Host: news.mud.example')
     assert.equal(await server.readLine(), 'Connection: close')
     assert.equal(await server.readLine(), '')
     await server.write('HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"players":7}')
@@ -214,28 +214,28 @@ describe('the programs of the documentation', () => {
       const object = driver.load(
         '/https',
         ({ STREAM_TLS, SO_TLS_CERT, SO_TLS_KEY, socket_accept, socket_bind, socket_create, socket_listen, socket_set_option, write }) => ({
-          async create_https_server() {
-            const sock = socket_create(STREAM_TLS, 'read_callback', 'close_callback')
-            socket_set_option(sock, SO_TLS_CERT, '/secure/certs/server.crt')
-            socket_set_option(sock, SO_TLS_KEY, '/secure/certs/server.key')
+          async serve() {
+            const sock = socket_create(STREAM_TLS, 'heard', 'gone')
+            socket_set_option(sock, SO_TLS_CERT, '/secure/tls/here.crt')
+            socket_set_option(sock, SO_TLS_KEY, '/secure/tls/here.key')
             if (how === 'waited for') await socket_bind(sock, 8443)
             else void socket_bind(sock, 8443)
-            return socket_listen(sock, 'listen_callback')
+            return socket_listen(sock, 'called')
           },
-          listen_callback(listen_sock: number) {
-            const client_sock = socket_accept(listen_sock, 'client_read', 'client_write')
-            accepted.put(client_sock)
+          called(listening: number) {
+            const caller = socket_accept(listening, 'caller_read', 'caller_write')
+            accepted.put(caller)
           },
-          client_read(_sock: number, data: string) {
-            write('Received encrypted data: ' + data)
+          caller_read(_sock: number, data: string) {
+            write('in secret: ' + data)
           },
         }),
       )
-      assert.equal(await object.create_https_server(), 1)
+      assert.equal(await object.serve(), 1)
       await using client = await connect(`tls://localhost:${internet.ports.get(8443)}`, { tls: { ca: authority.cert }, family: 4 })
       assert.ok((await accepted.got) > 0)
       await client.write('psst')
-      assert.equal(await written.got, 'Received encrypted data: psst')
+      assert.equal(await written.got, 'in secret: psst')
     })
   }
 })
@@ -253,7 +253,7 @@ describe('verification of a server', () => {
       const client = actor()
       const fd = client.efuns.socket_create(STREAM_TLS, 'read', 'close')
       client.also['close'] = () => assert.equal(client.state(fd), 'HANDSHAKE')
-      assert.equal(client.efuns.socket_connect(fd, 'api.example.com:443', 'read', 'write'), RESULTS.EESUCCESS)
+      assert.equal(client.efuns.socket_connect(fd, 'service.example:443', 'read', 'write'), RESULTS.EESUCCESS)
       assert.equal(client.state(fd), 'HANDSHAKE')
       assert.equal(client.efuns.socket_write(fd, 'x'), RESULTS.EENOTCONN)
       const accepting = accept().then(
@@ -280,11 +280,11 @@ describe('verification of a server', () => {
     const client = actor()
     const { socket_connect, socket_create, socket_get_option, socket_set_option } = client.efuns
     const fd = socket_create(STREAM_TLS, 'read', 'close')
-    socket_set_option(fd, SO_TLS_SNI_HOSTNAME, 'other.example.com')
+    socket_set_option(fd, SO_TLS_SNI_HOSTNAME, 'other.example')
     socket_connect(fd, '127.0.0.1 443', 'read', 'write')
     assert.equal(socket_get_option(fd, SO_TLS_SNI_HOSTNAME), '')
     const server = await accept()
-    assert.equal(server.security?.serverName, 'other.example.com')
+    assert.equal(server.security?.serverName, 'other.example')
     assert.deepEqual(await client.next(), ['write', fd])
     await server.close()
   })
@@ -316,7 +316,7 @@ describe('verification of a server', () => {
     const accept = await internet.somebody(t, 443, 'stranger')
     const client = stage(t, { network: internet.network }).actor()
     const fd = client.efuns.socket_create(STREAM_TLS, 'read', 'close')
-    client.efuns.socket_connect(fd, 'api.example.com:443', 'read', 'write')
+    client.efuns.socket_connect(fd, 'service.example:443', 'read', 'write')
     client.efuns.socket_set_option(fd, SO_TLS_VERIFY_PEER, 0)
     accept().catch(() => {})
     assert.deepEqual(await client.next(), ['close', fd])
@@ -331,7 +331,7 @@ describe('verification of a server', () => {
     const { actor, driver } = stage(t, { network: internet.network })
     const client = actor()
     const fd = client.efuns.socket_create(STREAM_TLS, 'read', 'close')
-    client.efuns.socket_connect(fd, 'api.example.com:443', 'read', 'write')
+    client.efuns.socket_connect(fd, 'service.example:443', 'read', 'write')
     const below = await listener.accept()
     const secured = await below.startTls({ cert, key })
     await client.until('write')
@@ -484,7 +484,7 @@ describe('servers', () => {
     for (const [cert, key, result] of [
       ['/../local.crt', '/../local.key', RESULTS.EELISTEN],
       ['../../local.crt', 'x/../../local.key', RESULTS.EELISTEN],
-      ['secure/certs/server.crt', '/secure/../secure/certs/server.key', RESULTS.EESUCCESS],
+      ['secure/tls/here.crt', '/secure/../secure/tls/here.key', RESULTS.EESUCCESS],
     ] as const) {
       socket_set_option(fd, SO_TLS_CERT, cert)
       socket_set_option(fd, SO_TLS_KEY, key)

@@ -184,6 +184,16 @@ describe('binding', () => {
     assert.notEqual(efuns.socket_address(fd, 1), '127.0.0.1 1')
   })
 
+  test('a socket that connects while it is being bound is not bound: EEISBOUND', async (t) => {
+    const { actor, listening } = stage(t)
+    const { port } = await listening(STREAM)
+    const { efuns } = actor()
+    const fd = efuns.socket_create(STREAM, 'read')
+    const binding = efuns.socket_bind(fd, 0)
+    assert.equal(efuns.socket_connect(fd, `127.0.0.1 ${port}`, 'read', 'write'), R.EESUCCESS)
+    assert.equal(await binding, R.EEISBOUND)
+  })
+
   test('a socket that is bound connects from there', async (t) => {
     const { actor, listening } = stage(t)
     const { at, server } = await listening(STREAM)
@@ -442,6 +452,19 @@ describe('hand-over', () => {
 })
 
 describe('the policy of the master', () => {
+  test('knows an address by one spelling, whichever was given', (t) => {
+    const asked: unknown[] = []
+    const valid_socket = (_caller: object, operation: string, [, , address, port]: SocketFacts): boolean => {
+      if (operation === 'connect') asked.push(`${address} ${port}`)
+      return operation === 'create'
+    }
+    const { efuns } = stage(t, { master: { valid_socket }, ipv6: true }).actor()
+    const fd = efuns.socket_create(STREAM, 'read')
+    for (const address of ['::1 80', '[::1]:80', '127.0.0.1 80', '127.0.0.1:80', 'localhost:80'])
+      assert.equal(efuns.socket_connect(fd, address, 'read', 'write'), R.EESECURITY)
+    assert.deepEqual(asked, ['::1 80', '::1 80', '127.0.0.1 80', '127.0.0.1 80', 'localhost 80'])
+  })
+
   test('is asked first, with what is known', async (t) => {
     const asked: unknown[][] = []
     const names = new Map<unknown, string>([[0, '0']])

@@ -390,6 +390,8 @@ describe('ioto: settings of TLS', () => {
       (sp) => rSetSocketCerts(sp, KEY, CERT, CA, null),
       (sp) => rSetSocketCerts(sp, CA, KEY, CERT, null),
       (sp) => rSetSocketCerts(sp, null, KEY, CERT, null),
+      (sp) => rSetSocketCerts(sp, null, keyDer, certDer, null),
+      (sp) => rSetSocketCerts(sp, null, null, both, null),
       (sp) => rSetSocketCerts(sp, keyDer, certDer, caDer, null),
       (sp) => rSetSocketCerts(sp, `@${issued.key}`, `@${issued.cert}`, null),
       (sp) => rSetSocketCerts(sp, null, both, null),
@@ -526,6 +528,40 @@ describe('ioto: settings of TLS', () => {
       rSetSocketCustom(null)
     }
     assert.deepEqual(seen, [[true, R_SOCKET_CONFIG_TLS, R_TLS_HAS_AUTHORITY]])
+  })
+
+  fiberTest('a message does not show what stands in place of a file', async (made) => {
+    const foreign = await issue({}, stranger)
+    const refusals = [
+      [`@${foreign.key}`, `@${issued.cert}`, 'Check of private key file failed: @…'],
+      ['@no key', `@${issued.cert}`, 'Unable to use key @…'],
+      [`@${issued.key}`, '@no certificate', 'Unable to load certificate @…'],
+    ] as const
+    for (const [key, cert, message] of refusals) {
+      const sp = made()
+      rSetSocketCerts(sp, key, cert, null)
+      assert.equal(await rListenSocket(sp, '127.0.0.1', 0, sayHello, null), R_ERR_CANT_INITIALIZE)
+      assert.equal(rGetSocketError(sp), message)
+    }
+    const sp = made()
+    rSetSocketCerts(sp, null, null, '@no certificate')
+    assert.equal(await rConnectSocket(sp, '127.0.0.1', 9, 0), R_ERR_CANT_CONNECT)
+    assert.equal(rGetSocketError(sp), 'Unable to set certificate locations: @…')
+  })
+
+  fiberTest('what the hook of the process throws is not lost', async (made) => {
+    const mistake = new Error('a mistake of the program')
+    rSetSocketCustom(() => {
+      throw mistake
+    })
+    try {
+      const sp = made()
+      rSetSocketVerify(sp, 0, 0)
+      await assert.rejects(rListenSocket(sp, '127.0.0.1', 0, sayHello, null), mistake)
+      await assert.rejects(rConnectSocket(sp, '127.0.0.1', 9, 0), mistake)
+    } finally {
+      rSetSocketCustom(null)
+    }
   })
 })
 

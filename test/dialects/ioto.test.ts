@@ -321,20 +321,20 @@ for (const way of WAYS) {
       assert.ok(rGetElapsedTicks(from) >= 99)
       assert.ok(client.written > 0 && client.written < size, String(client.written))
       // What does not wait says how much is welcome: nothing.
-      assert.equal(await rWriteSocketSync(client, new Uint8Array(10), 10), 0)
+      assert.equal(rWriteSocketSync(client, new Uint8Array(10), 10), 0)
     })
 
     fiberTest('the calls that do not wait', async (made) => {
       const { client, server } = await pair(made, way)
       const buf = new Uint8Array(10)
       assert.equal(rReadSocketSync(client, buf, 10), 0)
-      assert.equal(await rWriteSocketSync(server, 'hello', 5), 5)
+      assert.equal(rWriteSocketSync(server, 'hello', 5), 5)
       assert.equal(await rWaitForIO(rGetSocketWait(client), R_READABLE, rGetTicks() + 5_000), R_READABLE)
       assert.equal(rReadSocketSync(client, buf, 3), 3)
       assert.equal(rReadSocketSync(client, buf, 10), 2)
       assert.equal(await rWaitForIO(rGetSocketWait(client), R_READABLE, rGetTicks() + 20), 0)
       assert.equal(await rWaitForIO(rGetSocketWait(client), R_READABLE | R_WRITABLE, 0), R_WRITABLE)
-      assert.equal(await rWriteSocketSync(client, buf, 0), way.name === 'tls' ? R_ERR_BAD_STATE : 0)
+      assert.equal(rWriteSocketSync(client, buf, 0), way.name === 'tls' ? R_ERR_BAD_STATE : 0)
       assert.equal(rIsSocketEof(client), false)
       const reading = rReadSocket(client, buf, 1)
       assert.equal(rReadSocketSync(client, buf, 1), R_ERR_BUSY)
@@ -346,8 +346,9 @@ for (const way of WAYS) {
     fiberTest('disconnecting ends both directions and leaves the socket to be closed', async (made) => {
       const { client, server } = await pair(made, way)
       await rDisconnectSocket(client)
-      assert.equal(rIsSocketClosed(client), false)
+      assert.deepEqual([rIsSocketClosed(client), rIsSocketConnected(client)], [false, false])
       assert.equal(await rReadSocket(client, new Uint8Array(1), 1), R_ERR_CANT_READ)
+      assert.equal(rWriteSocketSync(client, 'x', 1), R_ERR_CANT_WRITE)
       assert.equal(await rReadSocket(server, new Uint8Array(1), 1), R_ERR_CANT_READ)
       await rDisconnectSocket(null)
     })
@@ -430,7 +431,7 @@ describe('ioto: sockets', () => {
       assert.equal(await rReadSocket(sp, of, 4), R_ERR_BAD_ARGS)
       assert.equal(rReadSocketSync(sp, of, 4), R_ERR_BAD_ARGS)
       assert.equal(await rWriteSocket(sp, of, 4), R_ERR_BAD_ARGS)
-      assert.equal(await rWriteSocketSync(sp, of, 4), R_ERR_BAD_ARGS)
+      assert.equal(rWriteSocketSync(sp, of, 4), R_ERR_BAD_ARGS)
     }
     for (const size of [0, 5, -1, 1.5, Number.NaN]) assert.equal(await rReadSocket(client, buf, size), R_ERR_BAD_ARGS)
     for (const size of [5, -1, 1.5]) assert.equal(await rWriteSocket(client, buf, size), R_ERR_BAD_ARGS)
@@ -459,6 +460,8 @@ describe('ioto: sockets', () => {
     await fails('', 80, R_ERR_BAD_ARGS, 'Cannot find address of :80')
     await fails('127.0.0.1', -1, R_ERR_BAD_ARGS, 'Cannot find address of 127.0.0.1:-1')
     await fails('127.0.0.1', 65_616, R_ERR_BAD_ARGS, 'Cannot find address of 127.0.0.1:65616')
+    await fails('a\r\nb', 80, R_ERR_BAD_ARGS, 'Cannot find address of a\\u{d}\\u{a}b:80')
+    await fails('a\0b', 80, R_ERR_BAD_ARGS, 'Cannot find address of a\\u{0}b:80')
     await fails('no-such-name.invalid', 80, R_ERR_BAD_ARGS, 'Cannot find address of no-such-name.invalid:80')
     await fails('127.0.0.1', 0, R_ERR_CANT_CONNECT, 'Cannot connect socket to 127.0.0.1:0')
     await fails('127.0.0.1', port, R_ERR_CANT_CONNECT, `Cannot connect socket to 127.0.0.1:${port}`)
@@ -621,6 +624,10 @@ describe('ioto: sockets', () => {
       closeSync(fd)
     }
     assert.equal(await rSendFile(client, 999_999, 0, 1), -9)
+    assert.deepEqual(await Promise.all([rSendFile(client, 0, 1.5, 1), rSendFile(client, 0, 0, 0.5)]), [R_ERR_BAD_ARGS, R_ERR_BAD_ARGS])
+    assert.equal(await rSendFile(rAllocSocket(), 0, 0, 1), -9)
+    await rCloseSocket(client)
+    assert.equal(await rSendFile(client, 0, 0, 1), R_ERR_CANT_WRITE)
   })
 
   fiberTest('writing to a peer that has gone is the negative errno', async (made) => {
@@ -787,6 +794,7 @@ describe('ioto: the table of docs/dialects/ioto.md', () => {
   test('has every result code with its number', () => {
     const page = readFileSync(new URL('../../../docs/dialects/ioto.md', import.meta.url), 'utf8')
     const told = Object.fromEntries([...page.matchAll(/`(R_ERR(?:_\w+)?)` (-\d+)/g)].map(([, name, number]) => [name, Number(number)]))
+    assert.deepEqual([ioto.INVALID_SOCKET, ioto.SOCKET_ERROR], [-1, -1])
     assert.deepEqual(told, Object.fromEntries(Object.entries(ioto).filter(([name]) => name.startsWith('R_ERR'))))
   })
 })

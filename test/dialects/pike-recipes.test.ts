@@ -60,13 +60,13 @@ test('recipe 1: a TCP client', async (t) => {
   const output = new recipes.Output()
   const port = await website(t)
   assert.equal(await recipes.tcpClient(output, '127.0.0.1', port), 0)
-  assert.ok(Number(/^Received (\d+) bytes\n$/.exec(output.out)?.[1]) > PAGE.length, output.out)
+  assert.ok(Number(/^heard (\d+) bytes\n$/.exec(output.out)?.[1]) > PAGE.length, output.out)
   const closed = new Stdio.Port()
   await closed.bind(0, 0, '127.0.0.1')
   const number = portOf(closed.query_address())
   await closed[Symbol.asyncDispose]()
   assert.equal(await recipes.tcpClient(output, '127.0.0.1', number), 1)
-  assert.equal(output.err, `Couldn't connect to 127.0.0.1:${number}: Connection refused\n`)
+  assert.equal(output.err, `no way to 127.0.0.1:${number}: Connection refused\n`)
 })
 
 test('recipe 2: a TCP server', async () => {
@@ -74,13 +74,13 @@ test('recipe 2: a TCP server', async () => {
   const port = new Stdio.Port()
   const serving = recipes.tcpServer(output, port, 0)
   const number = await bound(port)
-  for (const word of ['one', 'two']) assert.equal(await ask(number, word), 'Acknowledged\n')
+  for (const word of ['one', 'two']) assert.equal(await ask(number, word), 'Got it\n')
   const second = new recipes.Output()
   assert.equal(await recipes.tcpServer(second, new Stdio.Port(), number), 1)
-  assert.equal(second.err, `Couldn't be a tcp server on port ${number}: Address already in use\n`)
+  assert.equal(second.err, `cannot listen at ${number}: Address already in use\n`)
   port.close()
   assert.equal(await serving, 0)
-  assert.equal(output.out, 'Server listening on port 0\nReceived: one\nReceived: two\n')
+  assert.equal(output.out, 'up at 0\nheard: one\nheard: two\n')
 })
 
 test('recipe 3: both ways, and line by line', async () => {
@@ -90,12 +90,12 @@ test('recipe 3: both ways, and line by line', async () => {
   const client = recipes.bothWays(output, '127.0.0.1', portOf(port.query_address()))
   const peer = await port.accept()
   assert.ok(peer)
-  assert.equal(await peer.read(19), 'What is your name?\n')
+  assert.equal(await peer.read(19), 'Who is it, please?\n')
   await peer.write('Pike')
   while (!output.out.includes('Pike')) await new Promise((resolve) => setImmediate(resolve))
   await peer.write('and a line\r\nand more')
   assert.equal(await client, 0)
-  assert.equal(output.out, 'Response: Pike\nLine: and a line\r\n')
+  assert.equal(output.out, 'First: Pike\nThen: and a line\r\n')
   peer.close()
   port.close()
 })
@@ -118,12 +118,12 @@ test('recipes 4 and 5: a UDP client and a UDP server', async () => {
   assert.equal(await serving, 0)
   assert.match(
     client.out,
-    /^Sent 'Hello, UDP!' to 127\.0\.0\.1:\d+\nReceived 'Echo: Hello, UDP!' from 127\.0\.0\.1 \d+\nSent 'again' to localhost:\d+\nReceived 'Echo: again' from 127\.0\.0\.1 \d+\n$/,
+    /^out 'anybody there' to 127\.0\.0\.1:\d+\nin 'back: anybody there' from 127\.0\.0\.1 \d+\nout 'again' to localhost:\d+\nin 'back: again' from 127\.0\.0\.1 \d+\n$/,
   )
-  assert.match(server.out, /^UDP server listening on port 0\nReceived 'Hello, UDP!' from 127\.0\.0\.1 \d+\n/)
+  assert.match(server.out, /^UDP up at 0\nin 'anybody there' from 127\.0\.0\.1 \d+\n/)
   const usage = new recipes.Output()
   assert.equal(await recipes.udpClient(usage, ['program']), 1)
-  assert.equal(usage.err, 'Usage: program host port [message]\n')
+  assert.equal(usage.err, 'program: host and port, please\n')
 })
 
 test('recipe 5: a UDP server says why it cannot bind', async (t) => {
@@ -133,7 +133,7 @@ test('recipe 5: a UDP server says why it cannot bind', async (t) => {
   const output = new recipes.Output()
   const number = portOf(taken.query_address())
   assert.equal(await recipes.udpServer(output, new Stdio.UDP(), number, 1), 1)
-  assert.equal(output.err, `Failed to bind to port ${number}: Address already in use\n`)
+  assert.equal(output.err, `no UDP port ${number}: Address already in use\n`)
 })
 
 test('recipes 6 and 7: a UNIX client and a UNIX server', async (t) => {
@@ -141,16 +141,16 @@ test('recipes 6 and 7: a UNIX client and a UNIX server', async (t) => {
   writeFileSync(path, 'what an earlier run left')
   const [client, server] = [new recipes.Output(), new recipes.Output()]
   assert.equal(await recipes.unixClient(client, path), 1)
-  assert.equal(client.err, `Couldn't connect to ${path}: Connection refused\n`)
+  assert.equal(client.err, `no way to ${path}: Connection refused\n`)
   const port = new Stdio.Port()
   const serving = recipes.unixServer(server, port, path)
   await bound(port)
   assert.equal(await recipes.unixClient(client, path), 0)
-  assert.equal(client.out, 'Server response: Acknowledged\n\n')
-  assert.equal(await ask(0, 'again', path), 'Acknowledged\n')
+  assert.equal(client.out, 'Answer: Got it\n\n')
+  assert.equal(await ask(0, 'again', path), 'Got it\n')
   port.close()
   assert.equal(await serving, 0)
-  assert.equal(server.out, `UNIX domain socket server listening on ${path}\nReceived: Hello via UNIX socket!\n\nReceived: again\n`)
+  assert.equal(server.out, `UNIX up at ${path}\nheard: one line by UNIX\n\nheard: again\n`)
 })
 
 test('recipes 8 and 9: a TLS client and a TLS server, with the certificate verified', async (t) => {
@@ -165,7 +165,7 @@ test('recipes 8 and 9: a TLS client and a TLS server, with the certificate verif
   const port = await recipes.sslServer(server, 0, certFile, keyFile)
   assert.ok(port instanceof SSL.Port, server.err)
   t.after(() => port.close())
-  assert.equal(server.out, 'SSL server listening on port 0\n')
+  assert.equal(server.out, 'TLS up at 0\n')
 
   // The client trusts whom its runtime trusts, so it runs in a process that is told to trust this authority.
   const client = async (env: NodeJS.ProcessEnv, number: number): Promise<[string, string, number]> => {
@@ -184,9 +184,9 @@ test('recipes 8 and 9: a TLS client and a TLS server, with the certificate verif
     return [texts[0] as string, texts[1] as string, code]
   }
   const [out, err, code] = await client({ NODE_EXTRA_CA_CERTS: ca }, portOf(port.query_address()))
-  assert.deepEqual([out, code], ['HTTP/1.0 200 OK\r\n\r\nSSL Connection Successful!\n\n', 0], err)
-  assert.equal(server.out, 'SSL server listening on port 0\nReceived: GET / HTTP/1.0\r\nHost: localhost\r\n\r\n\n')
-  assert.deepEqual(await client({ NODE_EXTRA_CA_CERTS: '' }, portOf(port.query_address())), ['', 'SSL handshake failed\n', 1])
+  assert.deepEqual([out, code], ['HTTP/1.0 200 OK\r\n\r\nover TLS\n\n', 0], err)
+  assert.equal(server.out, 'TLS up at 0\nheard: GET / HTTP/1.0\r\nHost: localhost\r\n\r\n\n')
+  assert.deepEqual(await client({ NODE_EXTRA_CA_CERTS: '' }, portOf(port.query_address())), ['', 'no handshake\n', 1])
 
   const website = await started(
     t,
@@ -197,14 +197,14 @@ test('recipes 8 and 9: a TLS client and a TLS server, with the certificate verif
 
   const without = new recipes.Output()
   assert.equal(await recipes.sslServer(without, 0, join(at, 'missing.pem'), keyFile), 1)
-  assert.equal(without.err, 'Failed to bind SSL port: Invalid argument\n')
+  assert.equal(without.err, 'no TLS port: Invalid argument\n')
 })
 
 test('recipe 10: the address of the peer', async (t) => {
   const output = new recipes.Output()
   const port = await website(t)
   await recipes.peerAddress(output, 'localhost', port)
-  assert.match(output.out, new RegExp(`^Connected to: (?:127\\.0\\.0\\.1|::1) ${port}\n$`))
+  assert.match(output.out, new RegExp(`^peer: (?:127\\.0\\.0\\.1|::1) ${port}\n$`))
 })
 
 test("recipe 11: one's own address", async (t) => {
@@ -214,9 +214,9 @@ test("recipe 11: one's own address", async (t) => {
   await sock.connect('127.0.0.1', await website(t))
   await recipes.ownAddress(output, sock)
   const [first, second, ...rest] = output.out.trimEnd().split('\n')
-  assert.match(String(first), /^Local address: 127\.0\.0\.1 \d+$/)
-  assert.equal(second, `Hostname: ${hostname()}`)
-  for (const line of rest) assert.match(line, /^Local IP: \d+\.\d+\.\d+\.\d+$/)
+  assert.match(String(first), /^here: 127\.0\.0\.1 \d+$/)
+  assert.equal(second, `name: ${hostname()}`)
+  for (const line of rest) assert.match(line, /^address: \d+\.\d+\.\d+\.\d+$/)
 })
 
 test('recipe 12: several clients in one loop', async () => {
@@ -228,13 +228,13 @@ test('recipe 12: several clients in one loop', async () => {
   for (const client of clients) await client.connect('127.0.0.1', number)
   for (const [i, client] of clients.reverse().entries()) {
     await client.write(`hello ${i}`)
-    assert.equal(await client.read(1024, 1), `Echo: hello ${i}`)
+    assert.equal(await client.read(1024, 1), `back: hello ${i}`)
   }
   for (const client of clients) client.close()
   assert.equal(await serving, 0)
   port.close()
-  assert.equal(output.out.match(/New client: 127\.0\.0\.1 \d+\n/g)?.length, 2)
-  assert.equal(output.out.match(/Client disconnected\n/g)?.length, 2)
+  assert.equal(output.out.match(/joined: 127\.0\.0\.1 \d+\n/g)?.length, 2)
+  assert.equal(output.out.match(/left\n/g)?.length, 2)
 })
 
 test('recipe 13: a future', async (t) => {
@@ -244,13 +244,13 @@ test('recipe 13: a future', async (t) => {
   assert.ok(result instanceof Concurrent.Settled)
   const response = result.get() as string
   assert.ok(response.endsWith(PAGE))
-  assert.equal(output.out, `Got response of ${response.length} bytes\n`)
+  assert.equal(output.out, `page of ${response.length} bytes\n`)
   const closed = new Stdio.Port()
   await closed.bind(0, 0, '127.0.0.1')
   const number = portOf(closed.query_address())
   await closed[Symbol.asyncDispose]()
   await recipes.withFutures(output, '127.0.0.1', number)
-  assert.equal(output.err, 'Request failed: Connection failed\n')
+  assert.equal(output.err, 'no page: no connection\n')
 })
 
 test('recipe 14: options', async (t) => {

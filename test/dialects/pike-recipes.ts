@@ -15,32 +15,32 @@ export class Output {
   }
 }
 
-export async function tcpClient({ write, werror }: Output, remote_host: string, remote_port: number): Promise<number> {
+export async function tcpClient({ write, werror }: Output, host: string, number: number): Promise<number> {
   const sock = new Stdio.File()
-  if (!(await sock.connect(remote_host, remote_port))) {
-    werror("Couldn't connect to %s:%d: %s\n", remote_host, remote_port, strerror(sock.errno()))
+  if (!(await sock.connect(host, number))) {
+    werror('no way to %s:%d: %s\n', host, number, strerror(sock.errno()))
     return 1
   }
-  await sock.write('GET / HTTP/1.0\r\nHost: ' + remote_host + '\r\n\r\n')
+  await sock.write('GET / HTTP/1.0\r\nHost: ' + host + '\r\n\r\n')
   const answer = await sock.read()
-  write('Received %d bytes\n', (answer as string).length)
+  write('heard %d bytes\n', (answer as string).length)
   sock.close()
   return 0
 }
 
-export async function tcpServer({ write, werror }: Output, mainsock: Stdio.Port, server_port: number): Promise<number> {
-  if (!(await mainsock.bind(server_port))) {
-    werror("Couldn't be a tcp server on port %d: %s\n", server_port, strerror(mainsock.errno()))
+export async function tcpServer({ write, werror }: Output, listener: Stdio.Port, number: number): Promise<number> {
+  if (!(await listener.bind(number))) {
+    werror('cannot listen at %d: %s\n', number, strerror(listener.errno()))
     return 1
   }
-  write('Server listening on port %d\n', server_port)
+  write('up at %d\n', number)
   while (true) {
-    const sock = await mainsock.accept()
+    const sock = await listener.accept()
     if (!sock) break
     const data = await sock.read(1024, 1)
     if (data) {
-      write('Received: %s\n', data)
-      await sock.write('Acknowledged\n')
+      write('heard: %s\n', data)
+      await sock.write('Got it\n')
     }
     sock.close()
   }
@@ -50,39 +50,39 @@ export async function tcpServer({ write, werror }: Output, mainsock: Stdio.Port,
 export async function bothWays({ write, werror }: Output, host: string, port: number): Promise<number> {
   const sock = new Stdio.File()
   if (!(await sock.connect(host, port))) {
-    werror('Connection failed\n')
+    werror('no connection\n')
     return 1
   }
-  await sock.write('What is your name?\n')
+  await sock.write('Who is it, please?\n')
   let response = await sock.read(1024, 1)
-  write('Response: %s\n', response)
-  const sock2 = new Stdio.FILE()
-  sock2.assign(sock)
-  response = await sock2.gets()
-  write('Line: %s\n', response)
+  write('First: %s\n', response)
+  const buffered = new Stdio.FILE()
+  buffered.assign(sock)
+  response = await buffered.gets()
+  write('Then: %s\n', response)
   sock.close()
-  sock2.close()
+  buffered.close()
   return 0
 }
 
 export async function udpClient({ write, werror }: Output, argv: string[]): Promise<number> {
   if (argv.length < 3) {
-    werror('Usage: %s host port [message]\n', argv[0])
+    werror('%s: host and port, please\n', argv[0])
     return 1
   }
   const host = argv[1] as string
   const port = Number(argv[2])
-  const msg = argv[3] ?? 'Hello, UDP!'
+  const msg = argv[3] ?? 'anybody there'
   const udp = new Stdio.UDP()
   await udp.send(host, port, msg)
-  write("Sent '%s' to %s:%d\n", msg, host, port)
+  write("out '%s' to %s:%d\n", msg, host, port)
   const response = await udp.read(1024, '.', 5.0)
   if (response) {
     const data = response[0]
     const from = response[1]
-    write("Received '%s' from %s\n", data, from)
+    write("in '%s' from %s\n", data, from)
   } else {
-    write('No response (timeout)\n')
+    write('nothing in time\n')
   }
   udp.close()
   return 0
@@ -90,81 +90,81 @@ export async function udpClient({ write, werror }: Output, argv: string[]): Prom
 
 export async function udpServer({ write, werror }: Output, udp: Stdio.UDP, port: number, rounds: number): Promise<number> {
   if (!(await udp.bind(port))) {
-    werror('Failed to bind to port %d: %s\n', port, strerror(udp.errno()))
+    werror('no UDP port %d: %s\n', port, strerror(udp.errno()))
     return 1
   }
-  write('UDP server listening on port %d\n', port)
+  write('UDP up at %d\n', port)
   udp.set_option(Stdio.PORT_BROADCAST, 1)
   for (let round = 0; round < rounds; round++) {
     const data = await udp.read()
     if (!data) {
-      werror('Read error: %s\n', strerror(udp.errno()))
+      werror('nothing read: %s\n', strerror(udp.errno()))
       continue
     }
     const msg = data[0]
     const from = data[1]
-    write("Received '%s' from %s\n", msg, from)
+    write("in '%s' from %s\n", msg, from)
     const addr = from.split(' ')
-    await udp.send(addr[0] as string, Number(addr[1]), 'Echo: ' + msg)
+    await udp.send(addr[0] as string, Number(addr[1]), 'back: ' + msg)
   }
   udp.close()
   return 0
 }
 
-export async function unixClient({ write, werror }: Output, socket_path: string): Promise<number> {
+export async function unixClient({ write, werror }: Output, path: string): Promise<number> {
   const sock = new Stdio.File()
-  if (!(await sock.connect(socket_path))) {
-    werror("Couldn't connect to %s: %s\n", socket_path, strerror(sock.errno()))
+  if (!(await sock.connect(path))) {
+    werror('no way to %s: %s\n', path, strerror(sock.errno()))
     return 1
   }
-  await sock.write('Hello via UNIX socket!\n')
+  await sock.write('one line by UNIX\n')
   const response = await sock.read()
-  write('Server response: %s\n', response)
+  write('Answer: %s\n', response)
   sock.close()
   return 0
 }
 
-export async function unixServer({ write, werror }: Output, port: Stdio.Port, socket_path: string): Promise<number> {
-  if (file_stat(socket_path)) {
-    rm(socket_path)
+export async function unixServer({ write, werror }: Output, port: Stdio.Port, path: string): Promise<number> {
+  if (file_stat(path)) {
+    rm(path)
   }
-  if (!(await port.bind(socket_path))) {
-    werror("Couldn't bind to %s: %s\n", socket_path, strerror(port.errno()))
+  if (!(await port.bind(path))) {
+    werror('cannot listen at path %s: %s\n', path, strerror(port.errno()))
     return 1
   }
-  write('UNIX domain socket server listening on %s\n', socket_path)
+  write('UNIX up at %s\n', path)
   while (true) {
     const sock = await port.accept()
     if (!sock) break
     const data = await sock.read(1024, 1)
     if (data) {
-      write('Received: %s\n', data)
-      await sock.write('Acknowledged\n')
+      write('heard: %s\n', data)
+      await sock.write('Got it\n')
     }
     sock.close()
   }
   port.close()
-  rm(socket_path)
+  rm(path)
   return 0
 }
 
 export async function sslClient({ write, werror }: Output, argv: string[]): Promise<number> {
   if (argv.length < 3) {
-    werror('Usage: %s host port\n', argv[0])
+    werror('%s: host and port, please\n', argv[0])
     return 1
   }
   const host = argv[1] as string
   const port = Number(argv[2])
-  const ctx = new SSL.Context()
+  const settings = new SSL.Context()
   const sock = new Stdio.File()
   if (!(await sock.connect(host, port))) {
-    werror('Connection failed: %s\n', strerror(sock.errno()))
+    werror('no connection: %s\n', strerror(sock.errno()))
     return 1
   }
-  const ssl = new SSL.File(sock, ctx)
+  const ssl = new SSL.File(sock, settings)
   const result = await ssl.connect()
   if (result < 0) {
-    werror('SSL handshake failed\n')
+    werror('no handshake\n')
     return 1
   }
   await ssl.write('GET / HTTP/1.0\r\nHost: ' + host + '\r\n\r\n')
@@ -175,83 +175,83 @@ export async function sslClient({ write, werror }: Output, argv: string[]): Prom
 }
 
 export async function sslServer({ write, werror }: Output, port: number, cert_file: string, key_file: string): Promise<SSL.Port | 1> {
-  async function handle_ssl_client(ssl: SSL.File): Promise<void> {
+  async function greet(ssl: SSL.File): Promise<void> {
     const data = await ssl.read(4096, 1)
     if (data) {
-      write('Received: %s\n', data)
-      await ssl.write('HTTP/1.0 200 OK\r\n\r\nSSL Connection Successful!\n')
+      write('heard: %s\n', data)
+      await ssl.write('HTTP/1.0 200 OK\r\n\r\nover TLS\n')
     }
     ssl.close()
   }
-  const ctx = new SSL.Context()
+  const settings = new SSL.Context()
   if (file_stat(cert_file)) {
-    ctx.certificates = [
+    settings.certificates = [
       {
-        cert_file: cert_file,
-        key_file: key_file,
+        cert_file,
+        key_file,
       },
     ]
   }
-  const ssl_port = new SSL.Port(ctx)
-  if (!(await ssl_port.bind(port, handle_ssl_client))) {
-    werror('Failed to bind SSL port: %s\n', strerror(ssl_port.errno()))
+  const secure = new SSL.Port(settings)
+  if (!(await secure.bind(port, greet))) {
+    werror('no TLS port: %s\n', strerror(secure.errno()))
     return 1
   }
-  write('SSL server listening on port %d\n', port)
-  return ssl_port
+  write('TLS up at %d\n', port)
+  return secure
 }
 
 export async function peerAddress({ write }: Output, host: string, port: number): Promise<void> {
   const sock = new Stdio.File()
   if (await sock.connect(host, port)) {
-    const other_end = sock.query_address()
-    write('Connected to: %s\n', other_end)
+    const far = sock.query_address()
+    write('peer: %s\n', far)
     sock.close()
   }
 }
 
 export async function ownAddress({ write }: Output, sock: Stdio.File): Promise<void> {
-  const local_addr = sock.query_address(1)
-  write('Local address: %s\n', local_addr)
+  const near = sock.query_address(1)
+  write('here: %s\n', near)
   const hostname = gethostname()
-  write('Hostname: %s\n', hostname)
+  write('name: %s\n', hostname)
   const found = await gethostbyname(hostname)
   if (!found) return
   const [, ips] = found
   for (const ip of ips) {
-    write('Local IP: %s\n', ip)
+    write('address: %s\n', ip)
   }
 }
 
-export async function multiplexed({ write, werror }: Output, listen_sock: Stdio.Port, port: number, departures: number): Promise<number> {
-  if (!(await listen_sock.bind(port))) {
-    werror('Bind failed: %s\n', strerror(listen_sock.errno()))
+export async function multiplexed({ write, werror }: Output, listener: Stdio.Port, port: number, departures: number): Promise<number> {
+  if (!(await listener.bind(port))) {
+    werror('no port: %s\n', strerror(listener.errno()))
     return 1
   }
   let clients: Stdio.File[] = []
-  write('Multiplexed server on port %d\n', port)
+  write('all up at %d\n', port)
   while (departures > 0) {
-    const read_fds = [...clients, listen_sock]
-    const ready = await Stdio.select(read_fds)
+    const watched = [...clients, listener]
+    const ready = await Stdio.select(watched)
     if (!ready || ready[0].length === 0) continue
-    if (ready[0].includes(listen_sock)) {
-      const new_client = await listen_sock.accept()
-      if (new_client) {
-        clients.push(new_client)
-        write('New client: %s\n', new_client.query_address())
+    if (ready[0].includes(listener)) {
+      const guest = await listener.accept()
+      if (guest) {
+        clients.push(guest)
+        write('joined: %s\n', guest.query_address())
       }
     }
     for (const client of clients) {
       if (ready[0].includes(client)) {
         const data = await client.read(1024, 1)
         if (!data || data.length === 0) {
-          write('Client disconnected\n')
+          write('left\n')
           client.close()
           clients = clients.filter((one) => one !== client)
           departures--
         } else {
-          write('Received: %s\n', data)
-          await client.write('Echo: ' + data)
+          write('heard: %s\n', data)
+          await client.write('back: ' + data)
         }
       }
     }
@@ -260,12 +260,12 @@ export async function multiplexed({ write, werror }: Output, listen_sock: Stdio.
 }
 
 export async function withFutures({ write, werror }: Output, host: string, port: number): Promise<unknown> {
-  function async_http_get(): Concurrent.Future<string> {
+  function fetched(): Concurrent.Future<string> {
     const result = new Concurrent.Promise<string>()
     thread_create(async () => {
       const sock = new Stdio.File()
       if (!(await sock.connect(host, port))) {
-        result.failure({ error: 'Connection failed' })
+        result.failure({ error: 'no connection' })
         return
       }
       await sock.write('GET / HTTP/1.0\r\nHost: ' + host + '\r\n\r\n')
@@ -275,12 +275,12 @@ export async function withFutures({ write, werror }: Output, host: string, port:
     })
     return result.future()
   }
-  const f = async_http_get()
+  const f = fetched()
   f.on_success((response: string) => {
-    write('Got response of %d bytes\n', response.length)
+    write('page of %d bytes\n', response.length)
   })
   f.on_failure((err: { error: string }) => {
-    werror('Request failed: %s\n', err.error)
+    werror('no page: %s\n', err.error)
   })
   return await f.wait()
 }

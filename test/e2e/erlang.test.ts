@@ -441,7 +441,7 @@ describe('owners and resets', () => {
     await gen_udp.close(socket)
   })
 
-  test('without a time of its own a handshake with a silent peer fails after 10 s: esslaccept, esslconnect', async () => {
+  test('without a time of its own a handshake with a silent peer fails after 10 s: esslaccept, esslconnect; with one, after that', async () => {
     const { cert, key } = await authority.issue()
     const at = folder({ after: (end: unknown) => void ends.push(end as () => unknown) } as unknown as TestContext)
     const [certfile, keyfile] = [join(at, 'c.pem'), join(at, 'k.pem')]
@@ -452,6 +452,9 @@ describe('owners and resets', () => {
     const accepting = ssl.accept(listening)
     const connecting = ssl.connect('127.0.0.1', (silent.local as { port: number }).port, [])
     await using client = await dial(`tcp://127.0.0.1:${ok(ssl.port(listening))}`)
+    const patient = ok(await ssl.listen(0, [LOCAL, ['certfile', certfile], ['keyfile', keyfile]]))
+    const waiting = ssl.accept(patient, 10_500)
+    await using other = await dial(`tcp://127.0.0.1:${ok(ssl.port(patient))}`)
     assert.deepEqual(
       [await accepting, await connecting],
       [
@@ -459,7 +462,10 @@ describe('owners and resets', () => {
         ['error', 'esslconnect'],
       ],
     )
+    assert.deepEqual(await waiting, ['error', 'timeout'])
+    other.abort()
     client.abort()
+    await ssl.close(patient)
     await ssl.close(listening)
   })
 })

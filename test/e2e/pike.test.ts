@@ -586,7 +586,7 @@ describe('the same in both', () => {
       const [a, b, c] = clients as [Stdio.FILE, Stdio.FILE, Stdio.FILE]
       await a.write('hello, ')
       await a.write('all\nand again\nnot yet')
-      for (const client of [b, c]) lines.push(...(await client.ngets(2)))
+      for (const client of [b, c]) lines.push(...((await client.ngets(2)) || []))
       b.close()
       for (const client of [a, c]) lines.push(await client.gets())
       c.close('w')
