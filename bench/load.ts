@@ -14,8 +14,11 @@ class Echoes {
   #done: () => void = () => {}
   #running = 0
 
-  constructor(size: number) {
-    this.#message = Buffer.alloc(size, 97)
+  /** @param framed behind its length, in four bytes */
+  constructor(size: number, framed: boolean) {
+    const header = Buffer.alloc(framed ? 4 : 0)
+    if (framed) header.writeUInt32BE(size)
+    this.#message = Buffer.concat([header, Buffer.alloc(size, 97)])
   }
 
   async connect(port: number, connections: number, ca: string | undefined): Promise<void> {
@@ -127,8 +130,8 @@ async function roundTrips({ port, time }: { port: number; time: number }): Promi
 }
 
 answer({
-  async connect(o: { target: string; port: number; connections: number; size: number; ca?: string }) {
-    const target = new Echoes(o.size)
+  async connect(o: { target: string; port: number; connections: number; size: number; framed?: true; ca?: string }) {
+    const target = new Echoes(o.size, o.framed === true)
     await target.connect(o.port, o.connections, o.ca)
     echoes.set(o.target, target)
   },

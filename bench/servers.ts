@@ -5,6 +5,7 @@ import tls from 'node:tls'
 import { type Connection, listen, type ListenOptions } from 'fairlead'
 import { answer } from './child.js'
 import { deliveryServers, rounds } from './delivery.js'
+import { dialectServers, processorTime, valueCosts } from './dialects.js'
 import { handledSoFar, udpSenders, udpServers } from './udp.js'
 
 const [subject = '', credentials = '{}'] = process.argv.slice(2)
@@ -79,6 +80,7 @@ const subjects: Record<string, () => Promise<number>> = {
   lines: () => fairlead(lines),
   flood: () => fairlead(flood),
   ...deliveryServers,
+  ...dialectServers,
   ...udpServers,
 }
 
@@ -94,10 +96,7 @@ async function memory(): Promise<{ heap: number; external: number; resident: num
 answer({
   open: () => (subjects[subject] as () => Promise<number>)(),
   /** Microseconds of processor time until now, all threads counted. */
-  cpu: () => {
-    const { user, system } = process.cpuUsage()
-    return user + system
-  },
+  cpu: processorTime,
   memory,
   rounds,
   /** Datagrams until now. */
@@ -111,5 +110,6 @@ answer({
     return measure(send, receive, count)
   },
   connections: async (o: { way: string; count: number }) => (await import('./connections.js')).connections(o),
+  values: (count: number) => valueCosts(count),
   deadlines: async (o: { count: number; seconds: number }) => (await import('./deadlines.js')).measure(o.count, o.seconds),
 })

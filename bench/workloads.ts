@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { developmentAuthority } from 'fairlead/testing'
 import { type Child, onCore, withChildren } from './child.js'
+import { hasErlang } from './dialects.js'
 import { ratios, type Row, spread } from './statistics.js'
 
 export interface Effort {
@@ -56,6 +57,10 @@ interface Load {
   readonly connect: string
   readonly slice: string
   readonly counted?: true
+  /** Each message behind its length, in four bytes. */
+  readonly framed?: true
+  /** What the first subject is called in bars. Default: bare. */
+  readonly base?: string
 }
 
 const STREAMS: Load = { connect: 'connect', slice: 'slice' }
@@ -76,7 +81,8 @@ function runEchoes(
     for (const { name } of subjects) {
       const server = start('servers', 0, name, JSON.stringify(tls ?? {}))
       const port = await server.call<number>('open')
-      await load.call(verbs.connect, { target: name, port, connections: shape.connections, size: shape.size, ca: tls?.ca })
+      const { connections, size } = shape
+      await load.call(verbs.connect, { target: name, port, connections, size, framed: verbs.framed, ca: tls?.ca })
       servers.push(server)
     }
     const costs = subjects.map(() => ({ cpu: 0, time: 0, requests: 0 }))
@@ -130,12 +136,12 @@ async function compared(
   subjects.forEach(({ name, most, below }, i) => {
     const ratio = spread(ratios(cpuOf(i), cpuOf(0)))
     const rival = below === undefined ? -1 : subjects.findIndex((subject) => subject.name === below)
-    const bars = [...(most === undefined ? [] : [`≤ ${most} × bare`]), ...(below === undefined ? [] : [`< ${below}`])]
+    const bars = [...(most === undefined ? [] : [`≤ ${most} × ${verbs.base ?? 'bare'}`]), ...(below === undefined ? [] : [`< ${below}`])]
     const wins = rival === -1 || spread(ratios(cpuOf(i), cpuOf(rival))).median < 1
     rows.push({
       workload,
       subject: name,
-      measure: verbs === STREAMS ? 'CPU µs per request' : 'CPU µs per datagram',
+      measure: verbs.slice === STREAMS.slice ? 'CPU µs per request' : 'CPU µs per datagram',
       value: spread(cpuOf(i)),
       rate: spread(runs.map((run) => (run[i] as Cost).rate)).median,
       ratio,
@@ -174,6 +180,66 @@ const delivery: Workload = async (effort) => [
     STREAMS,
   )),
 ]
+
+/** On the core, and in the dialect that has the same program. */
+const DIALECTS: readonly (readonly [core: string, dialect: string])[] = [
+  ['read and write', 'fairlead/dictu'],
+  ['readInto and write', 'fairlead/ioto'],
+  ['deliver and write', 'fairlead/fluffos'],
+  ['read and write', 'fairlead/pike'],
+]
+
+/** Most times the cost of the core. */
+const DIALECT = 1.2
+
+/** Text that MUDs write, beside JSON of the same value. */
+async function values(effort: Effort): Promise<Row[]> {
+  const pairs = [
+    ['JSON.stringify', 'encodeFrame'],
+    ['JSON.parse', 'decodeValue'],
+  ] as const
+  const runs: Record<string, number>[] = []
+  for (let run = 0; run < effort.runs; run++) {
+    runs.push(await withChildren((start) => start('servers', 0).call('values', effort.quick ? 2_000 : 10_000)))
+  }
+  const row = { workload: 'a value of 10 kB', measure: 'CPU µs per value' }
+  return pairs.flatMap(([base, subject]): Row[] => {
+    const costs = (name: string) => runs.map((run) => run[name] as number)
+    const ratio = spread(ratios(costs(subject), costs(base)))
+    return [
+      { ...row, subject: base, value: spread(costs(base)) },
+      { ...row, subject, value: spread(costs(subject)), ratio, bar: `≤ 4 × ${base}`, met: ratio.median <= 4 },
+    ]
+  })
+}
+
+/** The packets of Erlang: beside the core, and, where it is installed, beside Erlang itself. */
+async function packets(shape: Shape, effort: Effort, verbs: Load): Promise<Row[]> {
+  const subjects = [{ name: 'frames, receive and send' }, { name: 'fairlead/erlang', most: DIALECT }]
+  const workload = 'TCP echo, 64 × 64 B in {packet, 4}'
+  const both = hasErlang() ? [...subjects, { name: 'Erlang/OTP' }] : subjects
+  const rows = await compared(workload, both, shape, effort, { ...verbs, framed: true })
+  const [, ours, theirs] = rows
+  if (ours === undefined || theirs === undefined) return rows
+  const met = ours.value.median <= theirs.value.median
+  const perSecond = ({ subject, value: { median, min, max } }: Row): Row => ({
+    workload,
+    subject,
+    measure: 'messages per CPU second',
+    value: { median: 1e6 / median, min: 1e6 / max, max: 1e6 / min },
+  })
+  return [...rows, { ...perSecond(ours), bar: '≥ Erlang/OTP', met }, perSecond(theirs)]
+}
+
+const dialects: Workload = async (effort) => {
+  const shape = { connections: 64, size: 64, requests: 96_000 }
+  const verbs: Load = { ...STREAMS, base: 'core' }
+  const rows = await packets(shape, effort, verbs)
+  for (const [core, dialect] of DIALECTS) {
+    rows.push(...(await compared('TCP echo, 64 × 64 B', [{ name: core }, { name: dialect, most: DIALECT }], shape, effort, verbs)))
+  }
+  return [...rows, ...(await values(effort))]
+}
 
 /** Rounds of `select` with 10 sockets ready among few and among many that are not. */
 const rounds: Workload = async (effort) => {
@@ -452,6 +518,7 @@ export const workloads: Record<string, Workload> = {
   tls: tlsEcho,
   udp,
   delivery,
+  dialects,
   select: rounds,
   connections,
   idle,

@@ -201,7 +201,7 @@ export class Channel {
     const wire = this.#mustRead()
     this.errno = 0
     if (most === 0 || (wire !== undefined && !this.#readable)) return ''
-    if (wire === undefined) return this.#fails(this.nonblocking && this.socket === undefined ? EAGAIN : ENOTCONN)
+    if (wire === undefined) return this.#fails(this.nonblocking && this.#dialling !== undefined ? EAGAIN : ENOTCONN)
     if (this.nonblocking) return this.#poll(wire, most)
     if (wire.reading) await wire.turn()
     wire.enter()

@@ -560,6 +560,57 @@ describe('the same in both', () => {
     assert.deepEqual(told, out.trimEnd().split('\n'), err)
   })
 
+  test('moments between two states', async (t) => {
+    const program = pike(
+      t,
+      `Stdio.Port p = Stdio.Port(0, 0, "127.0.0.1"); Stdio.File a, b;
+       function told = lambda(mixed ... all) { write("%s\\n", map(all, lambda(mixed one) { return sprintf("%O", one); }) * " "); };
+       function pair = lambda() { a = Stdio.File(); a->connect("127.0.0.1", (int)(p->query_address() / " ")[1]); b = p->accept(); };
+       pair(); told(a->close("x"), a->close("r"), a->read(1), a->errno(), a->close("r"), a->write("x"), a->close("w"));
+       pair(); told(a->close("w"), a->write("x"), a->errno(), a->write(""), a->errno(), a->close("w"), a->close());
+       pair(); b->linger(0); b->close(); told(a->peek(1), a->errno(), a->read(1), a->errno(), a->write("x"), a->errno());
+       pair(); b->write("hello"); sleep(0.1); a->set_nonblocking(); told(a->read(2), a->errno(), a->read(), a->read(1), a->errno());
+       a = Stdio.File(); told(a->open_socket(), a->query_address(1), a->query_address(), a->errno(), a->read(1), a->errno(), a->write("x"), a->errno());
+       Stdio.FILE f = Stdio.FILE(); Stdio.File o = f->pipe(); o->write("a\\nb\\nc"); o->close("w");
+       told(f->ngets(2)[1], f->ngets(1, 1), f->gets(), f->ngets(1), f->getchar(), sizeof(f->ngets()));
+       return 0;`,
+    )
+    if (program === undefined) return
+    const { out, err } = await program.result()
+    const told: string[] = []
+    const tell = (...all: unknown[]): unknown => told.push(all.map((one) => sprintf('%O', one)).join(' '))
+    const [port, where] = await listening(t)
+    const pair = async (): Promise<[Stdio.File, Stdio.File]> => {
+      const a = await dial(t, where)
+      const b = await port.accept()
+      assert.ok(b)
+      t.after(() => b.close())
+      return [a, b]
+    }
+    let [a, b] = await pair()
+    tell(a.close('x'), a.close('r'), await a.read(1), a.errno(), a.close('r'), await a.write('x'), a.close('w'))
+    ;[a, b] = await pair()
+    tell(a.close('w'), await a.write('x'), a.errno(), await a.write(''), a.errno(), a.close('w'), a.close())
+    ;[a, b] = await pair()
+    b.linger(0)
+    b.close()
+    tell(await a.peek(1), a.errno(), await a.read(1), a.errno(), await a.write('x'), a.errno())
+    ;[a, b] = await pair()
+    await b.write('hello')
+    await a.peek(5)
+    a.set_nonblocking()
+    tell(await a.read(2), a.errno(), await a.read(), await a.read(1), a.errno())
+    a = new Stdio.File()
+    tell(a.open_socket(), a.query_address(1), a.query_address(), a.errno(), await a.read(1), a.errno(), await a.write('x'), a.errno())
+    const f = new Stdio.FILE()
+    const o = f.pipe()
+    await o.write('a\nb\nc')
+    o.close('w')
+    tell(((await f.ngets(2)) || [])[1], await f.ngets(1, 1), await f.gets(), await f.ngets(1), await f.getchar(), (await f.ngets()).length)
+    for (const one of [a, f, o]) one.close()
+    assert.deepEqual(told, out.trimEnd().split('\n'), err)
+  })
+
   test('the program of docs/dialects/pike.md', async (t) => {
     if (peerProgram(t, NAME) === undefined) return
     const page = readFileSync(join(root, 'docs', 'dialects', 'pike.md'), 'utf8')
