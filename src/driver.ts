@@ -73,6 +73,43 @@ export interface StreamHandle {
    * already taken from it. Only for layers that can use it natively (TLS where truncation is allowed).
    */
   release?(): unknown
+  /** The descriptor, for drivers that know it; -1 once it was given back. */
+  readonly descriptor?: number
+  /** Gives the descriptor away, open and as it is: the handle is over without closing it. Throws where it cannot. */
+  give?(): number
+  /**
+   * As `write`, with descriptors that go along with the first byte (SCM_RIGHTS, unix(7)); the system has its own references to
+   * them once this returns more than 0. UNIX sockets only. Throws what `sendmsg` reported.
+   */
+  sendDescriptors?(data: Uint8Array, descriptors: readonly number[]): number
+  /**
+   * As `read`, with the descriptors that came along with these bytes, at most `most`: more than that are closed at once and
+   * counted in `surplus`. What came is close-on-exec and the caller's to close.
+   */
+  receiveDescriptors?(limit: number, most: number): Received | null | undefined
+  /** As `write`, of bytes `offset` and on of an open file (sendfile(2)); 0 at the end of the file. -1: nothing now, `writable` follows. */
+  sendFile?(file: number, offset: number, length: number): number
+  /** What moves bytes from this stream to `to` inside the system (splice(2)); undefined where the two do not fit together. */
+  splice?(to: StreamHandle): Splice | undefined
+}
+
+/** What came with descriptors. */
+export interface Received {
+  readonly data: Uint8Array
+  readonly descriptors: readonly number[]
+  readonly surplus: number
+}
+
+/** Bytes on their way from one stream to another that never come into the process. */
+export interface Splice {
+  /** Bytes taken from the source that the target has not got yet. */
+  readonly held: number
+  /** Takes bytes from the source, as its `read` does: how many, `null` at its end, `undefined` when there is nothing now. */
+  fill(limit: number): number | null | undefined
+  /** Gives the target of what is held, as its `write` does: how many, 0 when it takes nothing now. */
+  drain(): number
+  /** Gives up what is held and the memory for it. Idempotent. */
+  close(): void
 }
 
 /** An accepting socket. Connections are taken with `accept`; nothing is read from one before it is taken. */
@@ -91,6 +128,9 @@ export interface ListenerHandle {
   ref(): void
   unref(): void
   readonly options?: OptionHandle | undefined
+  readonly descriptor?: number
+  /** As that of a stream. */
+  give?(): number
 }
 
 /** One datagram as the system gave it. */
@@ -104,6 +144,12 @@ export interface RawDatagram {
   readonly to?: Address | undefined
   readonly interface?: string | undefined
   readonly ttl?: number | undefined
+}
+
+/** One datagram for the system; without `to` it goes to the connected peer. */
+export interface OutgoingDatagram {
+  readonly data: Uint8Array
+  readonly to: Address | undefined
 }
 
 /** A bound, and perhaps connected, datagram socket. */
@@ -125,10 +171,20 @@ export interface DatagramHandle {
    * from inside the call: the system has it, or refused it (EMSGSIZE, EACCES, ECONNREFUSED, …).
    */
   send(data: Uint8Array, to: Address | undefined, done: (error?: unknown) => void): boolean
+  /** As `receive`, for all that are here now, at most `most`, at least one. What was reported behind one waits for the next call. */
+  receiveMany?(most: number): RawDatagram[] | undefined
+  /**
+   * Hands whole datagrams to the system, those of `batch` from `first` on, in order; how many. 0: nothing now, `writable`
+   * follows. Throws what was reported for the one at `first`, which is not sent; those after it are not tried then.
+   */
+  sendMany?(batch: readonly OutgoingDatagram[], first: number): number
   /** Joins or leaves a multicast group, on one interface (its address or name) or the system's choice, from one source or any. */
   join(group: string, interfaceName: string | undefined, source: string | undefined): void
   leave(group: string, interfaceName: string | undefined, source: string | undefined): void
   readonly options?: OptionHandle | undefined
+  readonly descriptor?: number
+  /** As that of a stream. */
+  give?(): number
   /** Gives the descriptor back; datagrams that were taken are sent first. Idempotent. */
   close(done: () => void): void
   ref(): void
@@ -196,6 +252,10 @@ export interface Guarantees {
   unixpacket: true | string
   /** A datagram longer than what it is read into is told. */
   truncationTold: true | string
+  /** Descriptors can be sent and received over UNIX sockets. */
+  descriptors: true | string
+  /** Sockets of others can be taken over by their descriptors. */
+  adoption: true | string
 }
 
 export interface Driver {
@@ -208,6 +268,13 @@ export interface Driver {
   listen(at: Address, settings: ListenSettings): Promise<ListenerHandle>
   /** Makes a datagram socket. Rejects with code UNSUPPORTED where this driver has none of this type and family. */
   bind(at: Address, settings: BindSettings): Promise<DatagramHandle>
+  /**
+   * Take over a descriptor that others made, with its state and its options as they are; it is closed with the handle. Reject
+   * what is no socket of the kind (ENOTSOCK, EBADF, EINVAL) and leave it open then. Absent where a driver cannot.
+   */
+  adoptStream?(descriptor: number): Promise<StreamHandle>
+  adoptListener?(descriptor: number, settings: ListenSettings): Promise<ListenerHandle>
+  adoptDatagram?(descriptor: number, settings: BindSettings): Promise<DatagramHandle>
 }
 
 /** Time. Moments are monotonic milliseconds with an arbitrary origin. */

@@ -439,6 +439,8 @@ const GUARANTEES: Guarantees = Object.freeze({
   unixgram: true,
   unixpacket: 'not in the process; the kernel driver has them',
   truncationTold: true,
+  descriptors: 'there are none in the process; the kernel driver can',
+  adoption: 'there are none in the process; the kernel driver can',
 })
 
 class MemoryNetwork implements Driver {

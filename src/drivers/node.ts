@@ -34,6 +34,8 @@ const guarantees: Guarantees = {
   unixgram: 'not in the runtime; the kernel driver has them',
   unixpacket: 'not in the runtime; the kernel driver has them',
   truncationTold: 'the runtime reads up to 64 KiB, which no UDP datagram exceeds',
+  descriptors: 'not in the runtime; the kernel driver can',
+  adoption: onNode && !onWindows ? true : 'not in this runtime; the kernel driver can',
 }
 
 /** Talks through the runtime's own sockets. */
