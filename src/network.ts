@@ -33,6 +33,7 @@ import { Connection } from './connection.js'
 import type { DatagramSocket } from './datagram.js'
 import { refusePast, spanning, systemClock, within } from './deadline.js'
 import type { Clock, DialSettings, Driver, ListenerHandle, ListenSettings } from './driver.js'
+import { kernel } from './drivers/kernel.js'
 import { node } from './drivers/node.js'
 import {
   AddressError,
@@ -412,7 +413,8 @@ export class Network extends Owner {
 function chosenDriver(): Driver {
   const name = process.env['FAIRLEAD_DRIVER'] ?? 'node'
   if (name === 'node' || name === '') return node()
-  throw new SystemFailure('UNSUPPORTED', `FAIRLEAD_DRIVER is ${show(name)}, and this version has the driver "node" alone`)
+  if (name === 'kernel') return kernel()
+  throw new SystemFailure('UNSUPPORTED', `FAIRLEAD_DRIVER must be node or kernel, got ${show(name)}`)
 }
 
 /** Times of the connections, checked, those of `given` before those of the network. */

@@ -93,7 +93,7 @@ export const OPTIONS: { readonly [K in OptionName]-?: OptionSpec<KindOf<NonNulla
   json: flag('General', 'write events as JSON, one object a line, to standard error'),
   quiet: flag('General', 'say nothing but failures', 'q'),
   verbose: flag('General', 'say more: addresses, TLS facts, every attempt of a failed dial', 'v'),
-  driver: text('General', 'NAME', 'what talks to the system (default node)', ['node']),
+  driver: text('General', 'NAME', 'what talks to the system: node (default) or kernel', ['node', 'kernel']),
 
   raw: flag('Connection', 'write what the peer sends as it is, even to a terminal'),
   keep: flag('Connection', 'go on with the next client when one is done', 'k'),
@@ -388,7 +388,6 @@ function take(command: Command, name: OptionName, inline: string | undefined, re
 }
 
 function notAChoice(name: OptionName, value: string, choices: readonly string[]): string {
-  if (name === 'driver' && value === 'kernel') return '--driver kernel: this version has no kernel driver yet; use --driver node'
   const near = nearestWord(value, choices)
   return `--${name} must be one of ${choices.join(', ')}, got ${quote(value)}${near ? `; did you mean ${near}?` : ''}`
 }

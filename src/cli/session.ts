@@ -6,7 +6,7 @@ import type { JoinOptions } from './join.js'
 import { Interrupted, type Reporter } from './report.js'
 
 export class Session implements AsyncDisposable {
-  readonly network: Network = new Network()
+  readonly network: Network
   readonly reporter: Reporter
   readonly options: Options
   readonly #controller: AbortController = new AbortController()
@@ -16,6 +16,9 @@ export class Session implements AsyncDisposable {
   constructor(options: Options, reporter: Reporter) {
     this.options = options
     this.reporter = reporter
+    // Both this network and the default one, which a library below may use.
+    if (options.driver !== undefined) process.env['FAIRLEAD_DRIVER'] = options.driver
+    this.network = new Network()
     reporter.follow(this.network)
     for (const signal of ['SIGINT', 'SIGTERM'] as const) {
       const interrupt = () => this.#interrupt(signal)

@@ -5,6 +5,7 @@
  */
 
 import type { Driver, Guarantees } from '../driver.js'
+import { SystemFailure } from '../errors.js'
 import { dial } from './kernel-dial.js'
 import { foreign } from './kernel-foreign.js'
 import { listen } from './kernel-listener.js'
@@ -26,8 +27,33 @@ const guarantees: Guarantees = {
   adoption: true,
 }
 
+/**
+ * Talks to Linux itself, through foreign functions: `koffi`, or `node:ffi` where the Node has it.
+ *
+ * ```ts
+ * import { Network } from 'fairlead'
+ * import { kernel } from 'fairlead/kernel'
+ *
+ * await using network = new Network({ driver: kernel() })
+ * await using listener = await network.listen('tcp://127.0.0.1:0')
+ * await using client = await network.connect(listener.endpoint, { userTimeout: 10_000 })
+ * console.log(client.driver, client.get('userTimeout')) // kernel 10000
+ * ```
+ *
+ * @throws `SystemFailure` (`UNSUPPORTED`) with what is missing: Linux, x86-64 or arm64, a way to call foreign functions
+ */
 export function kernel(): Driver {
-  const poll = new Poll(systemOf(foreign()))
+  shared ??= kernelOn(
+    new Poll(systemOf(foreign((what) => new SystemFailure('UNSUPPORTED', `the kernel driver cannot be used here: ${what}`)))),
+  )
+  return shared
+}
+
+/** One for all networks of a thread: its sockets wake the event loop once, whoever they belong to. */
+let shared: Driver | undefined
+
+/** The driver on a system of the caller's choice. @internal */
+export function kernelOn(poll: Poll): Driver {
   return {
     name: 'kernel',
     guarantees,

@@ -1,0 +1,102 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { describe, test } from 'node:test'
+import { Network } from 'fairlead'
+import { kernel } from 'fairlead/kernel'
+import { type Foreign, foreign, PROVIDERS } from '#src/drivers/kernel-foreign.js'
+import { kernelOn } from '#src/drivers/kernel.js'
+import { Poll } from '#src/drivers/kernel-poll.js'
+import { systemOf } from '#src/drivers/kernel-system.js'
+
+const lacking = (() => {
+  try {
+    kernel()
+    return undefined
+  } catch (error) {
+    return (error as Error).message
+  }
+})()
+const skip = lacking === undefined ? false : lacking
+
+/** What a program says that is run with the package at hand, or its error. */
+function run(program: string, env: Record<string, string> = {}, ...flags: string[]): string {
+  const { stdout, stderr } = spawnSync(process.execPath, [...flags, '--no-warnings', '--input-type=module', '-e', program], {
+    encoding: 'utf8',
+    env: { ...process.env, ...env },
+    cwd: new URL('.', import.meta.url),
+  })
+  return stdout + stderr
+}
+
+describe('choosing the kernel driver', { skip }, () => {
+  const which = "import { Network } from 'fairlead'; console.log(new Network().driver.name)"
+
+  test('by FAIRLEAD_DRIVER', () => {
+    assert.equal(run(which, { FAIRLEAD_DRIVER: 'kernel' }), 'kernel\n')
+    assert.equal(run(which, { FAIRLEAD_DRIVER: 'node' }), 'node\n')
+    assert.equal(run(which, { FAIRLEAD_DRIVER: '' }), 'node\n')
+  })
+
+  test('a driver that there is none of is refused by name', () => {
+    assert.match(run(which, { FAIRLEAD_DRIVER: 'windows' }), /FAIRLEAD_DRIVER must be node or kernel, got "windows"/)
+  })
+
+  test('one for all networks of a thread', () => {
+    assert.equal(kernel(), kernel())
+  })
+})
+
+describe('where the kernel driver cannot be', () => {
+  const missing = (what: string) => new Error(what)
+  const elsewhere = (name: 'platform' | 'arch', value: string, fn: () => void) => {
+    const real = Object.getOwnPropertyDescriptor(process, name) as PropertyDescriptor
+    Object.defineProperty(process, name, { ...real, value })
+    try {
+      fn()
+    } finally {
+      Object.defineProperty(process, name, real)
+    }
+  }
+
+  test('another system or machine is told by name', () => {
+    elsewhere('platform', 'win32', () => assert.throws(() => foreign(missing), /it is for Linux, and this is win32/))
+    if (process.platform !== 'linux') return
+    elsewhere('arch', 'mips', () => assert.throws(() => foreign(missing), /knows x86-64 and arm64, and this machine is mips/))
+  })
+
+  test('without a way to call foreign functions it says what to install', { skip }, () => {
+    // Nothing of that name can be found from here on.
+    const blind = "import Module from 'node:module'; Module._resolveFilename = (name) => { throw new Error('no ' + name) };"
+    const told = run(
+      `${blind} import { kernel } from 'fairlead/kernel'; try { kernel() } catch (error) { console.log(error.code, error.message) }`,
+    )
+    const other = PROVIDERS.length > 1 && Number(process.versions.node.split('.')[0]) >= 26
+    if (!other) assert.match(told, /UNSUPPORTED the kernel driver cannot be used here: it needs the package koffi \(npm install koffi\)/)
+  })
+})
+
+describe('ways to call foreign functions', { skip }, () => {
+  for (const provider of PROVIDERS) {
+    let found: Foreign | undefined
+    let reason: string | boolean = false
+    try {
+      found = provider()
+    } catch (error) {
+      reason = `not in this runtime: ${(error as Error).message.split('\n')[0]}`
+    }
+    test(`${provider.name}: a connection there and back, errors with their codes, and nothing left open`, { skip: reason }, async () => {
+      const network = new Network({ driver: kernelOn(new Poll(systemOf(found as Foreign))) })
+      await using listener = await network.listen('tcp://127.0.0.1:0')
+      await using client = await network.connect(listener.endpoint)
+      await using server = await listener.accept()
+      await client.write('there\n')
+      assert.equal(await server.readLine({ timeout: 10_000 }), 'there')
+      await server.write(new Uint8Array(100_000))
+      await server.end()
+      assert.equal((await client.readAll()).length, 100_000)
+      await listener.close()
+      await assert.rejects(network.connect(listener.endpoint), { code: 'ECONNREFUSED' })
+      await network.close()
+    })
+  }
+})
