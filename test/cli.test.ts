@@ -10,6 +10,7 @@ import { createServer as createTlsServer } from 'node:tls'
 import fc from 'fast-check'
 import { EXIT_CODES } from 'fairlead'
 import { Cutter } from '#src/cli/datagrams.js'
+import { clientTls } from '#src/cli/security.js'
 import { fairlead, folder, listeningAt, Output, shell } from './e2e/program.js'
 import { accepted, authority, closing, credentials, dialled, digest, echo, everything, listening, PAYLOAD } from './e2e/sockets.js'
 
@@ -55,7 +56,7 @@ describe('arguments', () => {
     [['connect', '--timeout', 'soon', 'tcp://a:1'], /--timeout must be a time as 500ms, 5s, 2m or 1h, got "soon"/],
     [['connect', '--timeout'], /--timeout wants a value/],
     [['connect', '--json=yes', 'tcp://a:1'], /--json takes no value/],
-    [['connect', '--driver', 'kernel', 'tcp://a:1'], /no kernel driver yet/],
+    [['connect', '--driver', 'kernle', 'tcp://a:1'], /--driver must be one of node, kernel, got "kernle"; did you mean kernel\?/],
     [['connect', '--starttls', 'smpt', 'tcp://a:1'], /must be one of smtp.*did you mean smtp\?/],
     [['connect', '--starttls', 'smtp', 'tls://a:1'], /use tcp:\/\/a:1/],
     [['connect', '--ca', 'x', 'tcp://a:1'], /--ca needs a tls: endpoint/],
@@ -402,6 +403,20 @@ describe('TLS', () => {
     assert.equal(wrong.code, EXIT_CODES.TlsError)
     assert.match(wrong.err, /PIN_MISMATCH/)
   })
+
+  for (const pin of [
+    '/PdqZ3eEpVdm+u/ko/cwxzOMo1bk4TyHIlByibiA5E0=',
+    '//dqZ3eEpVdm+u/ko/cwxzOMo1bk4TyHIlByibiA5E0=',
+    `${'A'.repeat(43)}=`,
+  ]) {
+    test(`the pin ${pin} may be spelled bare and behind sha256/, sha256// and sha256:`, () => {
+      const spelled = ['', 'sha256/', 'sha256//', 'sha256:', 'SHA256:'].map((prefix) => prefix + pin)
+      assert.deepEqual(
+        spelled.map((spelling) => clientTls({ pin: [spelling] }, 'connect').pins),
+        spelled.map(() => [pin]),
+      )
+    })
+  }
 
   test('ALPN is negotiated and told; without a common protocol: 6', async (t) => {
     const { at, ca } = await tlsEcho(t, { ALPNProtocols: ['x-two'] })

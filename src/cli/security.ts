@@ -64,6 +64,9 @@ function secret(path: string): string {
   }
 }
 
+/** What may stand before a pin. A digest of its own can begin with a slash: only its 44 characters tell which is whose. */
+const ALGORITHM = /^sha256(?:\/\/?|:)(?=.{44}$)/i
+
 /** For the side that dials. In a relay `--cert` is for the listening side, and `--client-cert` for this one. */
 export function clientTls(options: Options, command: 'connect' | 'relay' | 'send'): TlsOptions {
   const { ca, crl, pin } = options
@@ -76,7 +79,7 @@ export function clientTls(options: Options, command: 'connect' | 'relay' | 'send
     ...(ca !== undefined && { ca }),
     ...(crl !== undefined && { crl }),
     ...(serverName !== undefined && { serverName }),
-    ...(pin !== undefined && { pins: pin.map((digest) => digest.replace(/^sha256(?:\/\/|\/|:)/i, '')) }),
+    ...(pin !== undefined && { pins: pin.map((spelled) => spelled.replace(ALGORITHM, '')) }),
   }
 }
 
