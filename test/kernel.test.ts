@@ -4,7 +4,7 @@ import { describe, test } from 'node:test'
 import { Network } from 'fairlead'
 import { kernel } from 'fairlead/kernel'
 import { type Foreign, foreign, PROVIDERS } from '#src/drivers/kernel-foreign.js'
-import { kernelOn } from '#src/drivers/kernel.js'
+import { driverOn } from '#src/drivers/kernel-driver.js'
 import { Poll } from '#src/drivers/kernel-poll.js'
 import { systemOf } from '#src/drivers/kernel-system.js'
 
@@ -85,7 +85,7 @@ describe('ways to call foreign functions', { skip }, () => {
       reason = `not in this runtime: ${(error as Error).message.split('\n')[0]}`
     }
     test(`${provider.name}: a connection there and back, errors with their codes, and nothing left open`, { skip: reason }, async () => {
-      const network = new Network({ driver: kernelOn(new Poll(systemOf(found as Foreign))) })
+      const network = new Network({ driver: driverOn(new Poll(systemOf(found as Foreign))) })
       await using listener = await network.listen('tcp://127.0.0.1:0')
       await using client = await network.connect(listener.endpoint)
       await using server = await listener.accept()

@@ -4,28 +4,12 @@
  * @module
  */
 
-import type { Driver, Guarantees } from '../driver.js'
+import type { Driver } from '../driver.js'
 import { SystemFailure } from '../errors.js'
-import { dial } from './kernel-dial.js'
+import { driverOn } from './kernel-driver.js'
 import { foreign } from './kernel-foreign.js'
-import { listen } from './kernel-listener.js'
 import { Poll } from './kernel-poll.js'
 import { systemOf } from './kernel-system.js'
-
-const guarantees: Guarantees = {
-  resetIsNeverEnd: true,
-  dataBeforeError: true,
-  acceptStops: true,
-  unservedExact: true,
-  keepAliveExact: true,
-  unix: true,
-  abstractUnix: true,
-  unixgram: true,
-  unixpacket: true,
-  truncationTold: true,
-  descriptors: true,
-  adoption: true,
-}
 
 /**
  * Talks to Linux itself, through foreign functions: `koffi`, or `node:ffi` where the Node has it.
@@ -43,7 +27,7 @@ const guarantees: Guarantees = {
  * @throws `SystemFailure` (`UNSUPPORTED`) with what is missing: Linux, x86-64 or arm64, a way to call foreign functions
  */
 export function kernel(): Driver {
-  shared ??= kernelOn(
+  shared ??= driverOn(
     new Poll(systemOf(foreign((what) => new SystemFailure('UNSUPPORTED', `the kernel driver cannot be used here: ${what}`)))),
   )
   return shared
@@ -51,16 +35,3 @@ export function kernel(): Driver {
 
 /** One for all networks of a thread: its sockets wake the event loop once, whoever they belong to. */
 let shared: Driver | undefined
-
-/** The driver on a system of the caller's choice. @internal */
-export function kernelOn(poll: Poll): Driver {
-  return {
-    name: 'kernel',
-    guarantees,
-    dial: (to, settings, done) => dial(poll, to, settings, done),
-    listen: async (at, settings) => listen(poll, at, settings),
-    bind: async () => {
-      throw new Error('not yet')
-    },
-  }
-}

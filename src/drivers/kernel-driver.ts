@@ -1,0 +1,33 @@
+/** The kernel driver on the system calls of a {@link Poll}. */
+
+import type { Driver, Guarantees } from '../driver.js'
+import { dial } from './kernel-dial.js'
+import { listen } from './kernel-listener.js'
+import type { Poll } from './kernel-poll.js'
+
+const guarantees: Guarantees = {
+  resetIsNeverEnd: true,
+  dataBeforeError: true,
+  acceptStops: true,
+  unservedExact: true,
+  keepAliveExact: true,
+  unix: true,
+  abstractUnix: true,
+  unixgram: true,
+  unixpacket: true,
+  truncationTold: true,
+  descriptors: true,
+  adoption: true,
+}
+
+export function driverOn(poll: Poll): Driver {
+  return {
+    name: 'kernel',
+    guarantees,
+    dial: (to, settings, done) => dial(poll, to, settings, done),
+    listen: async (at, settings) => listen(poll, at, settings),
+    bind: async () => {
+      throw new Error('not yet')
+    },
+  }
+}
