@@ -127,6 +127,7 @@ export const HEADERS = {
     SPLICE_F_NONBLOCK: 2,
     SPLICE_F_MORE: 4,
     F_SETPIPE_SZ: 1031,
+    POSIX_FADV_WILLNEED: 3,
   },
   'linux/sockios.h': {
     SIOCINQ: 0x541b,

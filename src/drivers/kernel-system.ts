@@ -33,6 +33,7 @@ export interface System {
   splice(from: number, fromOffset: Pointer, to: number, toOffset: Pointer, length: number, flags: number): number
   sendfile(to: number, from: number, offset: Pointer, length: number): number
   pipe2(descriptors: Pointer, flags: number): number
+  posix_fadvise(fd: number, offset: number, length: number, advice: number): number
   if_nametoindex(name: Pointer): number
   address(memory: Uint8Array): number
   watch(descriptor: number, ready: () => void): Watch
@@ -68,6 +69,7 @@ const SIGNATURES: Readonly<Record<CallName, readonly [Signature['gives'], readon
   splice: [long, [int, pointer, int, pointer, long, int]],
   sendfile: [long, [int, int, pointer, long]],
   pipe2: [int, [pointer, int]],
+  posix_fadvise: [int, [int, long, long, int]],
   if_nametoindex: [int, [pointer]],
 }
 
