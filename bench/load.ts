@@ -43,6 +43,28 @@ class Echoes {
     return performance.now() - start
   }
 
+  /** So many mebibytes on the first connection; the server answers a byte for each. */
+  async push(mebibytes: number): Promise<number> {
+    const [socket] = this.#sockets
+    if (socket === undefined) throw new Error('nothing is connected')
+    const start = performance.now()
+    let answered = 0
+    const done = new Promise<void>((resolve) => {
+      const onData = ({ length }: Buffer) => {
+        answered += length
+        if (answered < mebibytes) return
+        socket.off('data', onData)
+        resolve()
+      }
+      socket.on('data', onData)
+    })
+    for (let left = mebibytes * 2 ** 20; left > 0; left -= this.#message.length) {
+      if (!socket.write(this.#message)) await once(socket, 'drain')
+    }
+    await done
+    return performance.now() - start
+  }
+
   #drive(socket: net.Socket): void {
     const message = this.#message
     let received = 0
@@ -136,6 +158,7 @@ answer({
     echoes.set(o.target, target)
   },
   slice: (o: { target: string; requests: number }) => (echoes.get(o.target) as Echoes).slice(o.requests),
+  push: (o: { target: string; requests: number }) => (echoes.get(o.target) as Echoes).push(o.requests),
   async connectUdp(o: { target: string; port: number; connections: number; size: number }) {
     const target = new UdpClients(o.size)
     await target.connect(o.port, o.connections)

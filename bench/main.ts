@@ -3,12 +3,16 @@
  *
  *     npm run bench -- [--only NAME[,NAME]] [--quick] [--json] [--write]
  *
- * `--write` puts the figures of this Node into `bench/results.json` and the tables of all into `docs/performance.md`.
- * The exit code is 1 if a bar is missed.
+ * `own` are the workloads that this package is held to by itself and beside bare Node; `compared` those beside other runtimes and a
+ * limit in C; both are names too. `--write` puts the figures into `bench/results.json` and `bench/compared.json`, and tables and
+ * plots of all into `docs/`. The exit code is 1 if a bar is missed.
  */
 
 import { parseArgs } from 'node:util'
 import { pinned } from './child.js'
+import { comparisons } from './compared.js'
+import { type Measurement, textOf, writeComparisons } from './page.js'
+import { versions } from './programs.js'
 import { type Report, tableOf, thisMachine, write } from './report.js'
 import type { Row } from './statistics.js'
 import { workloads } from './workloads.js'
@@ -22,29 +26,45 @@ const { values: flags } = parseArgs({
   },
 })
 
-const names = flags.only?.flatMap((list) => list.split(',')) ?? Object.keys(workloads)
+const sets: Record<string, readonly string[]> = { own: Object.keys(workloads), compared: Object.keys(comparisons) }
+const given = flags.only?.flatMap((list) => list.split(',')) ?? Object.keys(sets)
+const names = new Set(given.flatMap((name) => sets[name] ?? [name]))
 for (const name of names) {
-  if (workloads[name] !== undefined) continue
-  console.error(`no workload ${name}; there are: ${Object.keys(workloads).join(', ')}`)
+  if (workloads[name] !== undefined || comparisons[name] !== undefined) continue
+  console.error(`no workload ${name}; there are: ${[...Object.keys(sets), ...Object.values(sets).flat()].join(', ')}`)
   process.exit(2)
 }
 if (!pinned) console.error('taskset or a second core is missing: nothing is pinned, the figures are worth less')
+if (flags.write && flags.quick) {
+  console.error('--quick figures are not for the record')
+  process.exit(2)
+}
 
 const effort = { runs: flags.quick ? 3 : 5, quick: flags.quick === true }
+const date = new Date().toISOString().slice(0, 10)
 const rows: Record<string, readonly Row[]> = {}
+const groups: Record<string, Measurement> = {}
 for (const name of names) {
-  rows[name] = await (workloads[name] as (typeof workloads)[string])(effort)
-  if (!flags.json) console.log(`${tableOf(rows[name])}\n`)
+  const [workload, comparison] = [workloads[name], comparisons[name]]
+  if (workload !== undefined) rows[name] = await workload(effort)
+  if (comparison !== undefined) {
+    if (process.platform !== 'linux') console.error(`${name} is measured on Linux only`)
+    else groups[name] = { date, runs: effort.runs, ...(await comparison(effort)) }
+  }
+  if (flags.json) continue
+  if (rows[name] !== undefined) console.log(`${tableOf(rows[name])}\n`)
+  if (groups[name] !== undefined) console.log(`${textOf(groups[name])}\n`)
 }
 
-const report: Report = { ...thisMachine(), date: new Date().toISOString().slice(0, 10), runs: effort.runs, rows }
-if (flags.json) console.log(JSON.stringify(report, null, 2))
+const report: Report = { ...thisMachine(), date, runs: effort.runs, rows }
+const compared = { versions: versions(), groups }
+if (flags.json) console.log(JSON.stringify({ ...report, compared }, null, 2))
 if (flags.write) {
-  if (flags.quick) throw new Error('--quick figures are not for the record')
-  write(report)
+  if (Object.keys(rows).length > 0) write(report)
+  if (Object.keys(groups).length > 0) writeComparisons(groups, compared.versions, Object.keys(comparisons))
 }
-process.exitCode = Object.values(rows)
-  .flat()
-  .some((row) => row.met === false)
-  ? 1
-  : 0
+const missed =
+  Object.values(rows)
+    .flat()
+    .some(({ met }) => met === false) || Object.values(groups).some(({ verdicts }) => verdicts.some(({ met }) => met === false))
+process.exitCode = missed ? 1 : 0

@@ -34,9 +34,13 @@ export function tableOf(rows: readonly Row[]): string {
     row.bar ?? '',
     row.met === undefined ? '' : row.met ? 'yes' : '**no**',
   ])
-  const widths = HEADINGS.map((heading, i) => Math.max(heading.length, ...cells.map((line) => (line[i] as string).length)))
+  return columns(HEADINGS, cells)
+}
+
+export function columns(headings: readonly string[], rows: readonly (readonly string[])[]): string {
+  const widths = headings.map((heading, i) => Math.max(heading.length, 3, ...rows.map((row) => (row[i] as string).length)))
   const line = (parts: readonly string[]) => `| ${parts.map((part, i) => part.padEnd(widths[i] as number)).join(' | ')} |`
-  return [line(HEADINGS), line(widths.map((width) => '-'.repeat(width))), ...cells.map(line)].join('\n')
+  return [line(headings), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line)].join('\n')
 }
 
 function shown({ median, min, max }: Spread, digits: number = Math.abs(median) < 100 ? 2 : 0): string {
@@ -48,12 +52,9 @@ function grouped(value: number, digits: number): string {
 }
 
 /** From `build/bench/`, where this runs. */
-function inRepository(path: string): string {
+export function inRepository(path: string): string {
   return fileURLToPath(new URL(`../../${path}`, import.meta.url))
 }
-
-const START = '<!-- bench:start -->'
-const END = '<!-- bench:end -->'
 
 /** Replaces the workloads that were run in the report of the same major version; other versions keep theirs. */
 export function write(report: Report): void {
@@ -64,12 +65,17 @@ export function write(report: Report): void {
   const reports = [...known.filter((one) => one !== same), merged].sort((a, b) => major(a.node) - major(b.node))
   writeFileSync(file, `${JSON.stringify(reports, null, 2)}\n`)
 
+  between('bench', reports.map(sectionOf).join('\n\n'))
+}
+
+/** Replaces what the page has between two markers. */
+export function between(name: string, content: string): void {
   const page = inRepository('docs/performance.md')
   const text = readFileSync(page, 'utf8')
-  const [start, end] = [text.indexOf(START), text.indexOf(END)]
-  if (start === -1 || end < start) throw new Error(`${page} has no ${START} … ${END}`)
-  const sections = reports.map(sectionOf).join('\n\n')
-  writeFileSync(page, `${text.slice(0, start)}${START}\n\n${sections}\n\n${text.slice(end)}`)
+  const [opening, closing] = [`<!-- ${name}:start -->`, `<!-- ${name}:end -->`]
+  const [start, end] = [text.indexOf(opening), text.indexOf(closing)]
+  if (start === -1 || end < start) throw new Error(`${page} has no ${opening} … ${closing}`)
+  writeFileSync(page, `${text.slice(0, start)}${opening}\n\n${content}\n\n${text.slice(end)}`)
 }
 
 function sectionOf({ node, cpu, date, runs, rows }: Report): string {

@@ -4,6 +4,7 @@ import type { Address } from '../address.js'
 import type { DialSettings, StreamHandle } from '../driver.js'
 import { familyOf, writeAddress } from './kernel-address.js'
 import { LINUX } from './kernel-layout.js'
+import { makeStream } from './kernel-options.js'
 import type { Place, Poll } from './kernel-poll.js'
 import { KernelStream } from './kernel-stream.js'
 import { EINPROGRESS, must, systemError } from './kernel-system.js'
@@ -36,7 +37,9 @@ export function dial(poll: Poll, to: Address, settings: DialSettings, done: (err
       poll.release()
     }
     try {
-      done(undefined, new KernelStream(poll, fd, undefined, to.family === 'unix' ? to : undefined))
+      const stream = new KernelStream(poll, fd, undefined, to.family === 'unix' ? to : undefined)
+      stream.lingers = settings.options?.has('linger') === true
+      done(undefined, stream)
     } catch (error) {
       system.close(fd)
       done(error)
@@ -44,7 +47,7 @@ export function dial(poll: Poll, to: Address, settings: DialSettings, done: (err
   }
   try {
     fd = must('socket', system.socket(familyOf(to), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0))
-    if (to.family !== 'unix') tune(poll, fd, settings)
+    makeStream(poll, { descriptor: fd }, 'connection', to.family === 'unix', settings)
     if (settings.from !== undefined) must('bind', system.bind(fd, memory.name.address, writeAddress(memory.name, settings.from)))
     const result = system.connect(fd, memory.name.address, writeAddress(memory.name, to))
     if (result === 0) queueMicrotask(succeed)
@@ -68,9 +71,4 @@ export function dial(poll: Poll, to: Address, settings: DialSettings, done: (err
     over = true
     close()
   }
-}
-
-export function tune({ system, memory }: Poll, fd: number, { noDelay }: Pick<DialSettings, 'noDelay' | 'keepAlive'>): void {
-  memory.option.setInt(noDelay ? 1 : 0)
-  must('setsockopt', system.setsockopt(fd, LINUX.IPPROTO_TCP, LINUX.TCP_NODELAY, memory.option.address, 4))
 }

@@ -1,10 +1,10 @@
 /** Listening and accepting, by system calls. */
 
 import type { Address } from '../address.js'
-import type { ListenerHandle, ListenSettings, StreamHandle } from '../driver.js'
+import type { ListenerHandle, ListenSettings, OptionHandle, StreamHandle } from '../driver.js'
 import { familyOf, readAddress, writeAddress } from './kernel-address.js'
-import { tune } from './kernel-dial.js'
 import { LAYOUTS, LINUX } from './kernel-layout.js'
+import { applyOptions, Inheritance, makeStream } from './kernel-options.js'
 import type { Place, Poll, Polled } from './kernel-poll.js'
 import { KernelStream, nameOf } from './kernel-stream.js'
 import { EAGAIN, must, systemError } from './kernel-system.js'
@@ -16,17 +16,14 @@ export function listen(poll: Poll, at: Address, settings: ListenSettings): Liste
   const fd = must('socket', system.socket(familyOf(at), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0))
   try {
     if (at.family !== 'unix') {
-      memory.option.setInt(1)
-      must('setsockopt', system.setsockopt(fd, LINUX.SOL_SOCKET, LINUX.SO_REUSEADDR, memory.option.address, 4))
-      tune(poll, fd, settings)
+      const { ipv6Only, reusePort } = settings
+      const made = new Map([['reuseAddress', true], ['ipv6Only', ipv6Only], ...(reusePort ? [['reusePort', true] as const] : [])])
+      applyOptions(poll, { descriptor: fd }, 'listener', made)
     }
-    if (at.family === 'ipv6') {
-      memory.option.setInt(settings.ipv6Only ? 1 : 0)
-      must('setsockopt', system.setsockopt(fd, LINUX.IPPROTO_IPV6, LINUX.IPV6_V6ONLY, memory.option.address, 4))
-    }
+    makeStream(poll, { descriptor: fd }, 'listener', at.family === 'unix', settings)
     must('bind', system.bind(fd, memory.name.address, writeAddress(memory.name, at)))
     must('listen', system.listen(fd, settings.backlog))
-    return new KernelListener(poll, fd, nameOf(poll, 'getsockname', fd) ?? at)
+    return new KernelListener(poll, fd, nameOf(poll, 'getsockname', fd) ?? at, settings.options)
   } catch (error) {
     system.close(fd)
     throw error
@@ -46,12 +43,26 @@ class KernelListener implements ListenerHandle, Polled {
   /** What all its connections have as their own address, unless it listens at several. */
   readonly #shared: Address | undefined
 
-  constructor(poll: Poll, fd: number, local: Address) {
+  readonly #inheritance: Inheritance
+  /** Its connections have what it has. */
+  lingers = false
+
+  constructor(poll: Poll, fd: number, local: Address, made: ReadonlyMap<string, unknown> | undefined) {
     this.#poll = poll
     this.#fd = fd
     this.local = local
+    this.lingers = made?.has('linger') === true
+    this.#inheritance = new Inheritance(poll, this, local.family === 'unix', made)
     this.#shared = local.family !== 'unix' && (local.address === '::' || local.address === '0.0.0.0') ? undefined : local
     this.#place = poll.add(fd, this)
+  }
+
+  get descriptor(): number {
+    return this.#fd
+  }
+
+  get options(): OptionHandle {
+    return this.#inheritance.options
   }
 
   attach(events: { acceptable(): void }): void {
@@ -69,7 +80,12 @@ class KernelListener implements ListenerHandle, Polled {
     const { system, memory } = this.#poll
     memory.length.setInt(LAYOUTS.sockaddr_storage.size)
     const fd = system.accept4(this.#fd, memory.name.address, memory.length.address, SOCK_NONBLOCK | SOCK_CLOEXEC)
-    if (fd >= 0) return new KernelStream(this.#poll, fd, this.#shared, readAddress(memory.name, memory.length.int()))
+    if (fd >= 0) {
+      const stream = new KernelStream(this.#poll, fd, this.#shared, readAddress(memory.name, memory.length.int()))
+      stream.lingers = this.lingers
+      this.#inheritance.pass(stream)
+      return stream
+    }
     if (fd !== -EAGAIN) throw systemError('accept4', fd)
     this.#acceptable = false
     return undefined

@@ -1,10 +1,11 @@
 /** Byte streams of the kernel driver: TCP and UNIX sockets, by system calls. */
 
 import type { Address } from '../address.js'
-import type { StreamEvents, StreamHandle } from '../driver.js'
+import type { OptionHandle, StreamEvents, StreamHandle } from '../driver.js'
 import { readAddress } from './kernel-address.js'
 import { LAYOUTS, LINUX } from './kernel-layout.js'
 import { MOST_PIECES, PIECE } from './kernel-memory.js'
+import { dontLinger, optionsOf } from './kernel-options.js'
 import type { Place, Poll, Polled } from './kernel-poll.js'
 import { EAGAIN, systemError } from './kernel-system.js'
 
@@ -27,6 +28,9 @@ export class KernelStream implements StreamHandle, Polled {
   /** The end, or an error, may lie behind what a short read gave. */
   #ending = false
   #refed = true
+  #options: OptionHandle | undefined
+  /** Whether SO_LINGER may be set. */
+  lingers = false
   #local: Address | undefined
   #remote: Address | undefined
 
@@ -48,6 +52,10 @@ export class KernelStream implements StreamHandle, Polled {
 
   get remote(): Address | undefined {
     return (this.#remote ??= this.#fd < 0 ? undefined : nameOf(this.#poll, 'getpeername', this.#fd))
+  }
+
+  get options(): OptionHandle {
+    return (this.#options ??= optionsOf(this.#poll, this, 'connection'))
   }
 
   attach(events: StreamEvents): void {
@@ -176,7 +184,7 @@ export class KernelStream implements StreamHandle, Polled {
       memory.option.setInt(1)
       memory.option.setInt(0, 4)
       system.setsockopt(fd, LINUX.SOL_SOCKET, LINUX.SO_LINGER, memory.option.address, LAYOUTS.linger.size)
-    }
+    } else if (this.lingers) dontLinger(this.#poll, fd)
     system.close(fd)
     this.#poll.remove(this.#place)
     this.unref()
