@@ -92,8 +92,10 @@ export function markObject(object: object): void {
   objects.add(object)
 }
 
-/** Characters of text that an encoder writes at most, so that a value that contains itself many times over ends somewhere. */
+/** Bytes of text that an encoder writes at most, so that a value that contains itself many times over ends somewhere. */
 const LONGEST = 2 ** 24
+/** Bytes of the length before a frame. */
+const LENGTH = 4
 const LEAST_INT = -(2n ** 63n)
 const MOST_INT = 2n ** 63n - 1n
 
@@ -113,72 +115,142 @@ const MOST_INT = 2n ** 63n - 1n
  *   64 bits, strings with a NUL or half a surrogate pair, and values that LPC does not have (booleans, symbols)
  */
 export function encodeValue(value: LpcValue, o: EncodeOptions = {}): string {
-  return new Encoder(o.isObject ?? ((object) => objects.has(object))).whole(value)
+  return new Encoder(o).text(value)
 }
 
-const SPECIAL = /["\\\r\n\0\ud800-\udfff]/
-
+/** Writes bytes: to build a string first, with a look through each part of it for what has to be escaped, costs up to twice as much. */
 class Encoder {
   readonly #isObject: (value: object) => boolean
-  #text = ''
+  #bytes: Uint8Array = new Uint8Array(1024)
+  #length = 0
 
-  constructor(isObject: (value: object) => boolean) {
-    this.#isObject = isObject
+  constructor(o: EncodeOptions) {
+    this.#isObject = o.isObject ?? ((object) => objects.has(object))
   }
 
-  whole(value: LpcValue): string {
-    this.#value(value, '', 0)
-    return this.#text
+  text(value: LpcValue): string {
+    this.#value(value, 0)
+    return Buffer.from(this.#bytes.buffer, 0, this.#length).toString()
   }
 
-  /** Appends a value and what stands behind it. */
-  #value(value: LpcValue, after: string, depth: number): void {
-    if (typeof value === 'string') this.#text += (SPECIAL.test(value) ? quoted(value) : `"${value}"`) + after
-    else if (typeof value === 'object' && value !== null) this.#object(value, after, depth)
-    else this.#text += simpleText(value) + after
+  /** The text behind its length, and a NUL. */
+  frame(value: LpcValue): Uint8Array {
+    this.#length = LENGTH
+    this.#value(value, 0)
+    this.#byte(0)
+    const frame = this.#bytes.slice(0, this.#length)
+    new DataView(frame.buffer).setUint32(0, frame.length - LENGTH)
+    return frame
   }
 
-  #object(value: object, after: string, depth: number): void {
-    if (Array.isArray(value)) this.#elements('({', value, '})', after, depth)
-    else if (isPlain(value)) this.#properties(value, after, depth)
-    else if (value instanceof Map) this.#mapping(value, after, depth)
-    else if (value instanceof LpcClass) this.#elements('(/', value.members, '/)', after, depth)
+  #value(value: LpcValue, depth: number): void {
+    if (typeof value === 'string') this.#string(value)
+    else if (typeof value === 'object' && value !== null) this.#object(value, depth)
+    else this.#ascii(simpleText(value))
+  }
+
+  #byte(byte: number): void {
+    if (this.#length === this.#bytes.length) this.#reserve(1)
+    this.#bytes[this.#length++] = byte
+  }
+
+  /** Makes room for `count` bytes. */
+  #reserve(count: number): void {
+    const needed = this.#length + count
+    if (needed <= this.#bytes.length) return
+    const more = new Uint8Array(Math.max(needed, 2 * this.#bytes.length))
+    more.set(this.#bytes)
+    this.#bytes = more
+  }
+
+  #ascii(text: string): void {
+    this.#reserve(text.length)
+    const bytes = this.#bytes
+    let at = this.#length
+    for (let i = 0; i < text.length; i++) bytes[at++] = text.charCodeAt(i)
+    this.#length = at
+  }
+
+  #string(text: string): void {
+    // No UTF-16 unit takes more than three bytes, and no escape more than two.
+    this.#reserve(3 * text.length + 2)
+    const bytes = this.#bytes
+    let at = this.#length
+    bytes[at++] = QUOTE
+    for (let i = 0; i < text.length; i++) {
+      const code = text.charCodeAt(i)
+      if (code > CR && code < 0x80 && code !== QUOTE && code !== BACKSLASH) bytes[at++] = code
+      else if (code >= 0x800) {
+        const point = text.codePointAt(i) as number
+        if (point >= 0xd800 && point < 0xe000) throw refused('half a surrogate pair', 'a string that is valid Unicode')
+        if (point > 0xffff) {
+          i++
+          bytes[at++] = 0xf0 | (point >> 18)
+          bytes[at++] = 0x80 | ((point >> 12) & 0x3f)
+        } else bytes[at++] = 0xe0 | (point >> 12)
+        bytes[at++] = 0x80 | ((point >> 6) & 0x3f)
+        bytes[at++] = 0x80 | (point & 0x3f)
+      } else if (code >= 0x80) {
+        bytes[at++] = 0xc0 | (code >> 6)
+        bytes[at++] = 0x80 | (code & 0x3f)
+      } else if (code === 0) throw refused('a string with a NUL', 'one without: LPC ends strings there')
+      else {
+        if (code === QUOTE || code === BACKSLASH || code === CR) bytes[at++] = BACKSLASH
+        bytes[at++] = code === LF ? CR : code
+      }
+    }
+    bytes[at++] = QUOTE
+    this.#length = at
+  }
+
+  #object(value: object, depth: number): void {
+    if (Array.isArray(value)) this.#elements(ARRAY, value, 0x7d, depth)
+    else if (isPlain(value)) this.#properties(value, depth)
+    else if (value instanceof Map) this.#mapping(value, depth)
+    else if (value instanceof LpcClass) this.#elements(SLASH, value.members, SLASH, depth)
+    else if (value instanceof LpcFloat) this.#ascii(floatText(value.value))
     // Anything else is an object in the sense of LPC, or a buffer.
-    else this.#text += value instanceof LpcFloat ? floatText(value.value) + after : after
   }
 
-  #elements(open: string, elements: readonly LpcValue[], close: string, after: string, depth: number): void {
+  #elements(open: number, elements: readonly LpcValue[], close: number, depth: number): void {
     this.#open(open, depth)
-    for (const element of elements) this.#value(element, ',', depth + 1)
-    this.#text += close + after
+    for (const element of elements) {
+      this.#value(element, depth + 1)
+      this.#byte(COMMA)
+    }
+    this.#close(close)
   }
 
-  #mapping(mapping: ReadonlyMap<LpcValue, LpcValue>, after: string, depth: number): void {
-    this.#open('([', depth)
-    for (const [key, value] of mapping) {
-      this.#value(key, ':', depth + 1)
-      this.#value(value, ',', depth + 1)
-    }
-    this.#text += `])${after}`
+  #mapping(mapping: ReadonlyMap<LpcValue, LpcValue>, depth: number): void {
+    this.#open(MAPPING, depth)
+    for (const [key, value] of mapping) this.#pair(key, value, depth + 1)
+    this.#close(0x5d)
   }
 
-  #properties(object: object, after: string, depth: number): void {
-    if (this.#isObject(object)) {
-      this.#text += after
-      return
-    }
-    this.#open('([', depth)
-    for (const key of Object.keys(object)) {
-      this.#value(key, ':', depth + 1)
-      this.#value((object as Readonly<Record<string, LpcValue>>)[key], ',', depth + 1)
-    }
-    this.#text += `])${after}`
+  #properties(object: object, depth: number): void {
+    if (this.#isObject(object)) return
+    this.#open(MAPPING, depth)
+    for (const key of Object.keys(object)) this.#pair(key, (object as Readonly<Record<string, LpcValue>>)[key], depth + 1)
+    this.#close(0x5d)
   }
 
-  #open(bracket: string, depth: number): void {
+  #pair(key: LpcValue, value: LpcValue, depth: number): void {
+    this.#value(key, depth)
+    this.#byte(COLON)
+    this.#value(value, depth)
+    this.#byte(COMMA)
+  }
+
+  #open(bracket: number, depth: number): void {
     if (depth >= DEEPEST.encode) throw new LpcValueError('EEBADDATA', `a value may have at most ${DEEPEST.encode} nested containers`)
-    if (this.#text.length > LONGEST) throw new LpcValueError('EEBADDATA', `the text of a value may have at most ${LONGEST} characters`)
-    this.#text += bracket
+    if (this.#length > LONGEST) throw new LpcValueError('EEBADDATA', `the text of a value may have at most ${LONGEST} bytes`)
+    this.#byte(OPEN)
+    this.#byte(bracket)
+  }
+
+  #close(bracket: number): void {
+    this.#byte(bracket)
+    this.#byte(CLOSE)
   }
 }
 
@@ -225,18 +297,6 @@ function floatText(value: number): string {
   return Object.is(value, -0) ? '-0.000000' : value.toFixed(6)
 }
 
-/** A string that has to be looked at more closely. */
-function quoted(text: string): string {
-  if (text.includes('\0')) throw refused('a string with a NUL', 'one without: LPC ends strings there')
-  if (HALF_PAIR.test(text)) throw refused('half a surrogate pair', 'a string that is valid Unicode')
-  // As long as there are quotes and backslashes alone, JSON has the same escapes, and the runtime is fast at them.
-  if (!CONTROL.test(text)) return JSON.stringify(text)
-  return `"${text.replace(/["\\\r]/g, '\\$&').replaceAll('\n', '\r')}"`
-}
-
-const HALF_PAIR = /\p{Surrogate}/u
-const CONTROL = /[\0-\x1f]/
-
 /**
  * The value of a text, up to its first NUL; `undefined` for what cannot be decoded.
  *
@@ -272,6 +332,7 @@ const DOT = 0x2e
 const SLASH = 0x2f
 const COLON = 0x3a
 const BACKSLASH = 0x5c
+const LF = 0x0a
 const CR = 0x0d
 const SMALL_E = 0x65
 const PLUS = 0x2b
@@ -521,13 +582,9 @@ function unescaped(bytes: Buffer): Buffer {
 }
 
 /** A value behind its length, as a socket of mode `MUD` sends it: the text and a NUL, which the length counts. @throws LpcValueError as {@link encodeValue} */
-export function encodeFrame(value: LpcValue, o?: EncodeOptions): Uint8Array {
-  const frame = encoder.encode(`\0\0\0\0${encodeValue(value, o)}\0`)
-  new DataView(frame.buffer).setUint32(0, frame.length - 4)
-  return frame
+export function encodeFrame(value: LpcValue, o: EncodeOptions = {}): Uint8Array {
+  return new Encoder(o).frame(value)
 }
-
-const encoder = new TextEncoder()
 
 export interface FrameOptions extends DecodeOptions, EncodeOptions {
   /** Most bytes of a frame that is received, without its header. Default 262,144. */

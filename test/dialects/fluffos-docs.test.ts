@@ -1,9 +1,9 @@
-/** What the documentation says of functions and results is what there is; and how fast values are. */
+/** What the documentation says of functions and results is what there is. */
 
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
-import { createDriver, decodeValue, encodeFrame, RESULTS } from 'fairlead/fluffos'
+import { createDriver, RESULTS } from 'fairlead/fluffos'
 
 const document = readFileSync(new URL('../../../docs/dialects/fluffos.md', import.meta.url), 'utf8')
 
@@ -45,56 +45,5 @@ describe('the document', () => {
     const documented = rows('### Results').map(([name, number]) => [(name as string).slice(1, -1), Number(number)])
     assert.deepEqual(Object.fromEntries(documented), Object.fromEntries(Object.entries(RESULTS).filter(([, number]) => number < 0)))
     assert.equal(documented.length, 32)
-  })
-})
-
-describe('a nested value of 10 kB', () => {
-  const value = {
-    version: 3,
-    players: Array.from({ length: 60 }, (_, i) => ({
-      name: `player number ${i}`,
-      hp: i * 7,
-      title: 'the "great" explorer of lands',
-      room: ['domains', 'town', i],
-      stats: { str: 12, dex: 0.5 + i, con: 'ok' },
-      friends: [[i], [i, [i + 1, 'ü']]],
-    })),
-  }
-  const json = JSON.stringify(value)
-  const payload = encodeFrame(value).subarray(4)
-
-  /** Milliseconds for twenty calls. */
-  function time(work: () => unknown): number {
-    const before = performance.now()
-    for (let i = 0; i < 20; i++) work()
-    return performance.now() - before
-  }
-
-  /** How many times as long as `theirs` `ours` takes: least against least, measured in turns, as this machine has other work too. */
-  function ratio(ours: () => unknown, theirs: () => unknown): number {
-    let [mine, other] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY]
-    for (let round = 0; round < 150; round++) {
-      mine = Math.min(mine, time(ours))
-      other = Math.min(other, time(theirs))
-    }
-    return mine / other
-  }
-
-  // Other runtimes have another JSON to compare with.
-  const skip = 'bun' in process.versions || 'Deno' in globalThis
-  test('is encoded and decoded in at most four times what JSON takes', { skip }, (t) => {
-    assert.ok(json.length > 10_000)
-    const encode = ratio(
-      () => encodeFrame(value),
-      () => JSON.stringify(value),
-    )
-    const decode = ratio(
-      () => decodeValue(payload),
-      () => JSON.parse(json),
-    )
-    t.diagnostic(`encode ${encode.toFixed(2)} of JSON.stringify, decode ${decode.toFixed(2)} of JSON.parse`)
-    // From V8 13.8 on, JSON.stringify is twice as fast as it was.
-    assert.ok(encode <= (Number.parseInt(process.versions.v8, 10) < 13 ? 4 : 6), `encode takes ${encode} times as long as JSON.stringify`)
-    assert.ok(decode <= 4, `decode takes ${decode} times as long as JSON.parse`)
   })
 })

@@ -94,6 +94,16 @@ describe('encoding', () => {
     assert.throws(() => encodeValue(double), refused)
   })
 
+  test('the memory behind a text grows with it, wherever that happens', () => {
+    const pieces = { a: 'a', '"': '\\"', é: 'é', '€': '€', '😀': '😀' }
+    for (const [piece, text] of Object.entries(pieces)) {
+      for (let count = 0; count < 1_100; count++) {
+        const value = [piece.repeat(count), ...Array.from({ length: 1_100 - count }, () => 12)]
+        assert.equal(encodeValue(value), `({"${text.repeat(count)}",${'12,'.repeat(1_100 - count)}})`)
+      }
+    }
+  })
+
   test('what the other side would read otherwise is refused', () => {
     for (const value of [Number.NaN, Number.POSITIVE_INFINITY, 2n ** 63n, 'a\0b', '\ud800', 'x\udc00y', Symbol('s'), true])
       assert.throws(() => encodeValue(value as LpcValue), { name: 'LpcValueError', code: 'EETYPENOTSUPP' })
