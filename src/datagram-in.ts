@@ -105,12 +105,11 @@ export class DatagramInbound {
   receiveMany(max: number, o: Wait | undefined): Promise<Datagram[]> {
     const most = Math.min(limit('max', max, 1), this.#side.shared.limits.datagrams)
     const attempt = () => {
-      let datagram = this.#take('receiveMany')
-      if (datagram === undefined) return undefined
-      const all = []
+      const first = this.#take('receiveMany')
+      if (first === undefined) return undefined
+      const all = [first]
       // An error waits for the next operation, as there is something to give already.
-      do all.push(datagram)
-      while (all.length < most && this.#look() === 'datagram' && (datagram = this.#take('receiveMany')) !== undefined)
+      while (all.length < most && this.#look() === 'datagram') all.push(this.#take('receiveMany') as Datagram)
       return all
     }
     return this.#run('receiveMany', attempt, o)
@@ -227,6 +226,11 @@ class Loop implements AsyncIterableIterator<unknown>, Pending {
   readonly of: object
   resolve: (value: never) => void = ignore
   #reject: (error: unknown) => void = ignore
+  /** One executor for all steps, where a closure for each would be garbage. */
+  readonly #settleBy = (resolve: (value: never) => void, reject: (error: unknown) => void): void => {
+    this.resolve = resolve
+    this.#reject = reject
+  }
   disarm: (() => void) | undefined
   readonly #slot: ReaderSlot
   readonly #take: () => Datagram | undefined
@@ -249,20 +253,15 @@ class Loop implements AsyncIterableIterator<unknown>, Pending {
   }
 
   next(): Promise<IteratorResult<unknown>> {
-    const promise = new Promise<IteratorResult<unknown>>(capture)
-    const { resolve, reject } = captured
-    if (this.#state === 'done') resolve(OVER)
-    else if (this.#state === 'stepping') reject(this.#slot.inUse(this.op))
-    else {
-      this.resolve = resolve
-      this.#reject = reject
-      try {
-        if (this.#state === 'idle') this.#slot.claim(this.op)
-        this.#state = 'stepping'
-        this.#slot.start(this, this.#o, true)
-      } catch (error) {
-        this.reject(error)
-      }
+    if (this.#state === 'done') return Promise.resolve(OVER)
+    if (this.#state === 'stepping') return Promise.reject(this.#slot.inUse(this.op))
+    const promise = new Promise<IteratorResult<unknown>>(this.#settleBy)
+    try {
+      if (this.#state === 'idle') this.#slot.claim(this.op)
+      this.#state = 'stepping'
+      this.#slot.start(this, this.#o, true)
+    } catch (error) {
+      this.reject(error)
     }
     return promise
   }

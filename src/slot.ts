@@ -24,11 +24,12 @@ export interface Slotted {
 
 /**
  * Events since the loop is known to have turned. Some runtimes tell all that a socket has, and what comes meanwhile, in one go,
- * which is for ever if each datagram is answered by more than one.
+ * which is for ever if each datagram is answered by more than one. To hear that it turned costs a turn in which it does not sleep,
+ * so it is asked once in a while.
  */
 let events = 0
-const FEW = 64
-const MANY = 512
+const FEW = 512
+const MANY = 1024
 
 function forget(): void {
   events = 0
