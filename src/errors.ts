@@ -47,6 +47,8 @@ export interface ErrorFacts {
   bytesWritten?: number
   /** Datagrams of a failed batch that had been sent. */
   datagramsWritten?: number
+  /** How far a relay came that failed: bytes in each direction, and the direction that broke, if one did. */
+  relayed?: { readonly forth: number; readonly back: number; readonly broke?: 'forth' | 'back' }
   /** Set when a driver could not tell a clean end from a reset right behind it. */
   endUncertain?: boolean
 }
@@ -78,6 +80,8 @@ export const CODES = {
   },
   Busy: {
     BUSY: 'another operation already uses this direction',
+    UNREAD: 'bytes were received and have not been read',
+    UNSENT: 'bytes were accepted and have not been sent',
   },
   DeadlineError: {
     DEADLINE: 'the deadline passed',
@@ -92,6 +96,7 @@ export const CODES = {
     LIFETIME: 'the connection reached its longest lifetime',
     TOO_SLOW: 'the peer was too slow',
     DRAINING: 'the server is draining',
+    DESCRIPTORS: 'more descriptors came than were asked for, and all were closed',
   },
   SystemFailure: {
     EADDRINUSE: 'the address is already in use',
@@ -114,6 +119,10 @@ export const CODES = {
     EINVAL: 'the system refused the argument',
     ENOTSUP: 'the system does not support this',
     ENOTSOCK: 'the file is not a socket',
+    EBADF: 'there is no such descriptor',
+    ENOTCONN: 'the socket is not connected',
+    NOT_A_FILE: 'it is not a regular file',
+    FILE_TOO_SHORT: 'the file has fewer bytes than were to be sent',
     EMSGSIZE: 'the datagram is longer than the system can send',
     EDESTADDRREQ: 'there is nobody to send to',
     EISCONN: 'the socket is connected to another peer',
@@ -220,6 +229,7 @@ export class SocketError<Code extends string = ErrorCode> extends Error {
   declare readonly attempts?: readonly Attempt[]
   declare readonly bytesWritten?: number
   declare readonly datagramsWritten?: number
+  declare readonly relayed?: { readonly forth: number; readonly back: number; readonly broke?: 'forth' | 'back' }
   declare readonly endUncertain?: boolean
 
   constructor(code: Code, message: string, facts: ErrorFacts = {}) {
@@ -365,17 +375,20 @@ export function systemFailure(error: unknown, facts: ErrorFacts = {}): SocketErr
 }
 
 function sentence(table: Record<string, string>, code: string, error: unknown): string {
-  return table[code] ?? (error instanceof Error ? error.message : String(error))
+  const text = table[code] ?? (error instanceof Error ? error.message : String(error))
+  // An option that was refused while the socket was made is named by the driver.
+  const { option } = Object(error) as { option?: unknown }
+  return typeof option === 'string' && code in table ? `cannot set ${option}: ${text}` : text
 }
 
 /**
  * The same failure seen by another operation: same class, code and message, its own `op`, the first one as `cause`.
  * Every operation on a finished socket reports this way, so that each has its own stack.
  */
-export function again(first: SocketError, facts: ErrorFacts): SocketError {
+export function again(first: SocketError, facts: ErrorFacts, message: string = first.message): SocketError {
   const Class = first.constructor as new (code: string, message: string, facts: ErrorFacts) => SocketError
   const { op: _op, phase, ...kept } = first
-  return new Class(first.code, first.message, { ...(phase && { phase }), ...kept, ...facts, cause: originOf(first) })
+  return new Class(first.code, message, { ...(phase && { phase }), ...kept, ...facts, cause: originOf(first) })
 }
 
 /** An error made for one call, as the operation reports it of which that is a step: with its own name and facts. */

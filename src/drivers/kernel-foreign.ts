@@ -7,6 +7,7 @@
  */
 
 import { createRequire } from 'node:module'
+import { isMainThread } from 'node:worker_threads'
 
 /** Where the system reads or writes: an address, or memory whose address is taken for the time of the call. */
 export type Pointer = number | Uint8Array | null
@@ -171,6 +172,8 @@ function obstacle(): string | undefined {
   if (process.platform !== 'linux') return `it is for Linux, and this is ${process.platform}`
   if (!['x64', 'arm64'].includes(process.arch)) return `it knows x86-64 and arm64, and this machine is ${process.arch}`
   if (process.versions['bun'] !== undefined) return 'Bun has no means to watch a descriptor: it ends the process at uv_poll_start'
+  // It runs no `exit` then, where the watch would be closed.
+  if (!isMainThread) return 'a worker thread that is terminated with a descriptor watched takes the whole process along'
   return undefined
 }
 
