@@ -62,6 +62,30 @@ function valueText(value) {
   return VALUE_TEXTS[value.type]?.(value) ?? value.type
 }
 
+/** What each guarantee means where it is kept; one without a line here is an error, as above. */
+const GUARANTEE_TEXTS = {
+  resetIsNeverEnd: 'a reset is never taken for an end',
+  dataBeforeError: 'bytes that came before a reset or a failed write stay readable',
+  acceptStops: 'accepting stops while nobody takes connections: they wait in the queue of the system',
+  unservedExact: 'connections that were closed unserved are counted exactly',
+  keepAliveExact: 'interval and number of keep-alive probes are as asked for',
+  unix: '`unix:` streams',
+  abstractUnix: 'abstract names, `unix:@name`',
+  unixgram: '`unixgram:`, datagrams',
+  unixpacket: '`unixpacket:`, messages in order over a connection',
+  truncationTold: 'a datagram that was cut off is told as `truncated`',
+  descriptors: 'descriptors are sent and received over UNIX sockets',
+  adoption: 'sockets of others are taken over by their descriptors',
+}
+
+/** All drivers, the plainest first. The last needs a system to do anything, and none to say what it would do. */
+async function drivers() {
+  const [{ memory }, { node }, { driverOn }] = await Promise.all(
+    ['memory', 'node', 'kernel-driver'].map((name) => load(`drivers/${name}.js`)),
+  )
+  return [memory(), node(), driverOn(undefined)]
+}
+
 /** Pairs by their first word: `tcp: connection, listener; udp: datagram`. */
 function grouped(pairs) {
   const groups = new Map()
@@ -100,32 +124,50 @@ const tables = {
   },
   /** What the system calls each option, and what each driver can do with it. */
   async optionDrivers() {
-    const { OPTIONS } = await load('options.js')
-    const can = (kinds) => grouped(Object.entries(kinds ?? {}).map(([kind, ways]) => [ways.replaceAll(' ', ', '), kind]))
-    const rows = Object.entries(OPTIONS).map(([name, { constant, systems, node, memory, newer }]) => [
-      code(name),
-      constant.map(code).join(', '),
-      systems === undefined ? 'all' : systems.join(', '),
-      can(node) + (node && newer ? '; newer versions only' : ''),
-      can(memory),
-    ])
-    return [['option', 'constant', 'systems', 'node', 'memory'], ...rows]
+    const { OPTIONS, abilityOf } = await load('options.js')
+    const rows = Object.entries(OPTIONS).map(([name, { constant, on, systems, newer }]) => {
+      const kinds = [...new Set(on.map((one) => one.split(' ')[1]))]
+      const can = (driver) => {
+        if (driver === 'kernel' && !(systems ?? ['linux']).includes('linux')) return ''
+        const abilities = kinds.map((kind) => [abilityOf(driver, name, kind)?.replaceAll(' ', ', '), kind])
+        return grouped(abilities.filter(([ability]) => ability !== undefined))
+      }
+      const node = can('node')
+      return [
+        code(name),
+        constant.map(code).join(', '),
+        systems === undefined ? 'all' : systems.join(', '),
+        can('memory'),
+        node + (node && newer ? '; newer versions only' : ''),
+        can('kernel'),
+      ]
+    })
+    return [['option', 'constant', 'systems', ...(await drivers()).map(({ name }) => name)], ...rows]
+  },
+  /** How many of the options of each kind of socket a driver can do something with, and what only the last has. */
+  async driverOptions() {
+    const { OPTIONS, abilityOf } = await load('options.js')
+    const names = (await drivers()).map(({ name }) => name)
+    const rows = [...new Set(Object.values(OPTIONS).flatMap(({ on }) => on))].map((socket) => {
+      const [transport, kind] = socket.split(' ')
+      // Datagram sockets of a transport that the runtime does not have are not counted.
+      const has = (driver, name) => !(driver === 'node' && socket === 'unix datagram') && abilityOf(driver, name, kind) !== undefined
+      const options = Object.keys(OPTIONS).filter((name) => OPTIONS[name].on.includes(`${transport} ${kind}`))
+      const counts = names.map((driver) => options.filter((name) => has(driver, name)).length)
+      const alone = options.filter((name) => !has('memory', name) && !has('node', name))
+      return [socket, options.length, ...counts, alone.map(code).join(', ')]
+    })
+    return [['socket', 'options', ...names, 'with the kernel driver alone'], ...rows]
   },
   /** What each driver guarantees: `yes`, or what is missing. */
   async guarantees() {
-    const drivers = []
-    for (const file of readdirSync(join(root, 'dist', 'drivers')).filter((entry) => entry.endsWith('.js'))) {
-      // A driver's file exports its maker under the name of the file; the others are parts.
-      const maker = (await load(`drivers/${file}`))[file.slice(0, -'.js'.length)]
-      if (maker !== undefined) drivers.push(maker())
-    }
-    drivers.sort((a, b) => a.name.localeCompare(b.name))
-    const names = [...new Set(drivers.flatMap((driver) => Object.keys(driver.guarantees)))]
-    const cell = (value) => (value === true ? 'yes' : (value ?? ''))
-    return [
-      ['guarantee', ...drivers.map((driver) => driver.name)],
-      ...names.map((name) => [code(name), ...drivers.map((driver) => cell(driver.guarantees[name]))]),
-    ]
+    const all = await drivers()
+    const names = [...new Set(all.flatMap((driver) => Object.keys(driver.guarantees)))]
+    const rows = names.map((name) => {
+      if (!(name in GUARANTEE_TEXTS)) throw new Error(`scripts/tables.mjs has no text for the guarantee ${name}`)
+      return [GUARANTEE_TEXTS[name], code(name), ...all.map(({ guarantees }) => (guarantees[name] === true ? 'yes' : guarantees[name]))]
+    })
+    return [['what', 'guarantee', ...all.map((driver) => driver.name)], ...rows]
   },
 }
 

@@ -11,6 +11,7 @@ import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { exportsOf } from './support/door.js'
 import { commentFences, documentFences, documents, type Fence } from './support/fences.js'
+import { kernelMissing } from './support/kernel.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 /** Below the root, so that `fairlead` means this package, and its built code. */
@@ -213,9 +214,10 @@ describe('examples', () => {
   }
 
   for (const fence of programs) {
-    test(`${place(fence)}: the example ${fence.mode === 'no-run' ? 'compiles' : 'runs'}`, async () => {
+    test(`${place(fence)}: the example ${fence.mode === 'no-run' ? 'compiles' : 'runs'}`, async (t) => {
       assert.deepEqual(complaintsOf(fence), [])
       if (fence.mode === 'no-run') return
+      if (kernelMissing !== undefined && fence.text.includes("'fairlead/kernel'")) return t.skip(kernelMissing)
       const file = join(compiled, fence.language === 'ts' ? 'out' : '.', `${nameOf(fence)}.js`)
       const output = await shell(`"${process.execPath}" --enable-source-maps "${file}" </dev/null; echo "exit $?"`, folder)
       assert.ok(/(?:^|\n)exit 0\n$/.test(output), output)

@@ -3,7 +3,8 @@
 import { networkInterfaces } from 'node:os'
 import { type Address, ipBytes, ipText, isMapped } from '../address.js'
 import { LAYOUTS, LINUX } from './kernel-layout.js'
-import type { Block } from './kernel-memory.js'
+import { Block } from './kernel-memory.js'
+import type { System } from './kernel-system.js'
 
 const { sockaddr_in: V4, sockaddr_in6: V6, sockaddr_un: UN } = LAYOUTS
 const { AF_INET, AF_INET6, AF_UNIX } = LINUX
@@ -97,4 +98,123 @@ function interfaceName(index: number): string {
     if ((addresses as { scopeid?: number }[]).some(({ scopeid }) => scopeid === index)) return name
   }
   return String(index)
+}
+
+const SLOTS = 512
+const NAMES = 256
+/** Names that one call points at. */
+export const NAMES_AT_ONCE = 64
+
+const NOWHERE = { raw: new Uint8Array(0), port: 0, on: undefined, address: UNNAMED }
+
+/**
+ * Addresses that the system told, each made into an object once: datagrams come from few senders. What is told is frozen, so
+ * that it can be handed out many times.
+ */
+export class Heard {
+  readonly #found: (Address | undefined)[] = Array.from({ length: SLOTS }, () => undefined)
+  /** What the addresses looked like: of IPv4 family, port and address, of IPv6 the scope as well. */
+  readonly #raw = new Int32Array(SLOTS * 6)
+  #last: { raw: Uint8Array; port: number; on: string | undefined; address: Address } = NOWHERE
+  #unix: Address = UNNAMED
+  #unixRaw = new Uint8Array(0)
+
+  read(block: Block, length: number, at: number): Address {
+    const { view } = block
+    if (length < V4.size) return this.#named(block, length, at)
+    const [family, port] = [view.getUint16(at, true), view.getInt32(at, true)]
+    if (family === AF_INET) return this.#ip(block, length, at, port, view.getInt32(at + V4.sin_addr, true), 0, 0, 0, 0)
+    if (family !== AF_INET6 || length < V6.size) return this.#named(block, length, at)
+    const ip = at + V6.sin6_addr
+    const scope = view.getInt32(at + V6.sin6_scope_id, true)
+    const [a, b] = [view.getInt32(ip, true), view.getInt32(ip + 4, true)]
+    return this.#ip(block, length, at, port, a, b, view.getInt32(ip + 8, true), view.getInt32(ip + 12, true), scope)
+  }
+
+  #ip(block: Block, length: number, at: number, port: number, a: number, b: number, c: number, d: number, scope: number): Address {
+    const slot = Math.imul(port ^ a ^ b ^ c ^ d, 0x9e3779b1) >>> 23
+    const raw = this.#raw
+    const of = slot * 6
+    const found = this.#found[slot]
+    if (
+      found !== undefined &&
+      raw[of] === port &&
+      raw[of + 1] === a &&
+      raw[of + 2] === b &&
+      raw[of + 3] === c &&
+      raw[of + 4] === d &&
+      raw[of + 5] === scope
+    )
+      return found
+    ;[raw[of], raw[of + 1], raw[of + 2], raw[of + 3], raw[of + 4], raw[of + 5]] = [port, a, b, c, d, scope]
+    return (this.#found[slot] = Object.freeze(readAddress(block, length, at)))
+  }
+
+  /** The address without a port at `at`, where something was sent to; `on` is the interface it came in by. */
+  destination({ bytes }: Block, at: number, family: number, port: number, on: string | undefined): Address {
+    const raw = bytes.subarray(at, at + (family === AF_INET ? 4 : 16))
+    const last = this.#last
+    let same = last.port === port && last.on === on && last.raw.length === raw.length
+    for (let i = 0; same && i < raw.length; i++) same = raw[i] === last.raw[i]
+    if (same) return last.address
+    const mapped = isMapped(raw)
+    const ip = mapped ? raw.subarray(12) : raw
+    const linkLocal =
+      ip.length === 16 && ((ip[0] === 0xfe && ((ip[1] as number) & 0xc0) === 0x80) || (ip[0] === 0xff && ((ip[1] as number) & 15) <= 2))
+    const scope = linkLocal && on !== undefined ? { scope: on } : {}
+    const address: Address = Object.freeze({ family: ip.length === 4 ? 'ipv4' : 'ipv6', address: ipText(ip), port, ...scope })
+    this.#last = { raw: raw.slice(), port, on, address }
+    return address
+  }
+
+  #named(block: Block, length: number, at: number): Address {
+    if (length <= UN.sun_path) return UNNAMED
+    const raw = block.bytes.subarray(at, at + length)
+    const known = this.#unixRaw
+    let same = known.length === length
+    for (let i = 0; same && i < length; i++) same = raw[i] === known[i]
+    if (same) return this.#unix
+    this.#unixRaw = raw.slice()
+    return (this.#unix = Object.freeze(readAddress(block, length, at)))
+  }
+}
+
+/** Destinations of datagrams that the system can be pointed at; one that is used again need not be written again. */
+export class Spelled {
+  readonly block: Block
+  readonly #family: number
+  readonly #size: number
+  readonly #lengths: number[] = []
+  readonly #addresses: (Address | undefined)[] = []
+  readonly #slots: Map<Address, number> = new Map()
+  #next = 0
+
+  constructor(system: System, family: number) {
+    this.#family = family
+    this.#size = family === AF_UNIX ? LAYOUTS.sockaddr_storage.size : 32
+    this.block = new Block(system, NAMES * this.#size)
+  }
+
+  /** The slot of an address, which stays its for as long as fewer than {@link NAMES_AT_ONCE} others are asked for. */
+  slot(address: Address): number {
+    const known = this.#slots.get(address)
+    if (known !== undefined && (this.#next - known + NAMES - 1) % NAMES < NAMES - NAMES_AT_ONCE) return known
+    const slot = this.#next
+    this.#next = (slot + 1) % NAMES
+    const gone = this.#addresses[slot]
+    if (gone !== undefined && this.#slots.get(gone) === slot) this.#slots.delete(gone)
+    this.#lengths[slot] = writeAddress(this.block, address, this.#family, slot * this.#size)
+    // What could be changed by its owner is written each time.
+    this.#addresses[slot] = Object.isFrozen(address) ? address : undefined
+    if (Object.isFrozen(address)) this.#slots.set(address, slot)
+    return slot
+  }
+
+  address(slot: number): number {
+    return this.block.address + slot * this.#size
+  }
+
+  length(slot: number): number {
+    return this.#lengths[slot] as number
+  }
 }

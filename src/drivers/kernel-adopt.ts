@@ -1,39 +1,57 @@
 /** Sockets that others made and whose descriptors came here: inherited, received over a UNIX socket, or given away by a library. */
 
+import type { BindSettings, DatagramHandle, ListenerHandle, ListenSettings, StreamHandle } from '../driver.js'
+import { refusal } from './examine.js'
+import { KernelDatagrams } from './kernel-datagram.js'
 import { LINUX } from './kernel-layout.js'
+import { KernelListener } from './kernel-listener.js'
 import type { Poll } from './kernel-poll.js'
+import { KernelStream, nameOf } from './kernel-stream.js'
 import { must } from './kernel-system.js'
 
-export interface Found {
-  /** AF_INET, AF_INET6 or AF_UNIX. */
-  readonly domain: number
-  /** SOCK_STREAM, SOCK_DGRAM or SOCK_SEQPACKET. */
-  readonly type: number
-  readonly listening: boolean
+const { SO_TYPE, SO_ACCEPTCONN, SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET } = LINUX
+
+export function adoptStream(poll: Poll, fd: number): StreamHandle {
+  if (valueOf(poll, fd, SO_TYPE) !== SOCK_STREAM || valueOf(poll, fd, SO_ACCEPTCONN) !== 0) throw unfit(fd, 'a connected stream socket')
+  const remote = nameOf(poll, 'getpeername', fd)
+  if (remote === undefined) throw refusal('ENOTCONN', `descriptor ${fd} is not connected`)
+  settle(poll, fd)
+  // Its giver may have made it so.
+  return Object.assign(new KernelStream(poll, fd, nameOf(poll, 'getsockname', fd), remote), { lingers: true })
 }
 
-/** What kind of socket a descriptor is. Throws what the system says of one that is none (EBADF, ENOTSOCK). */
-export function inspect(poll: Poll, fd: number): Found {
-  return {
-    domain: valueOf(poll, fd, LINUX.SO_DOMAIN),
-    type: valueOf(poll, fd, LINUX.SO_TYPE),
-    listening: valueOf(poll, fd, LINUX.SO_ACCEPTCONN) !== 0,
-  }
+export function adoptListener(poll: Poll, fd: number, settings: ListenSettings): ListenerHandle {
+  if (valueOf(poll, fd, SO_TYPE) !== SOCK_STREAM || valueOf(poll, fd, SO_ACCEPTCONN) === 0) throw unfit(fd, 'a listening stream socket')
+  const local = nameOf(poll, 'getsockname', fd)
+  if (local === undefined) throw unfit(fd, 'a listening stream socket')
+  settle(poll, fd)
+  return new KernelListener(poll, fd, local, settings, true)
 }
 
+export function adoptDatagram(poll: Poll, fd: number, settings: BindSettings): DatagramHandle {
+  const type = valueOf(poll, fd, SO_TYPE)
+  const local = nameOf(poll, 'getsockname', fd)
+  const listening = valueOf(poll, fd, SO_ACCEPTCONN) !== 0
+  if ((type !== SOCK_DGRAM && type !== SOCK_SEQPACKET) || listening || local === undefined) throw unfit(fd, 'a datagram socket')
+  settle(poll, fd)
+  const parts = { fd, local, remote: nameOf(poll, 'getpeername', fd) }
+  return new KernelDatagrams(poll, parts, { ...settings, type: type === SOCK_DGRAM ? 'datagram' : 'seqpacket' })
+}
+
+/** Throws what the system says of a descriptor that is no socket (EBADF, ENOTSOCK). */
 function valueOf({ system, memory: { option, length } }: Poll, fd: number, name: number): number {
   length.setInt(4)
   must('getsockopt', system.getsockopt(fd, LINUX.SOL_SOCKET, name, option.address, length.address))
   return option.int()
 }
 
-/** A descriptor of another kind than was asked for, which stays open and its giver's. */
-export function unfit(fd: number, expected: string): NodeJS.ErrnoException {
-  return Object.assign(new Error(`the descriptor ${fd} is not ${expected}`), { code: 'EINVAL', syscall: 'getsockopt' })
+/** It stays open, and its giver's. */
+function unfit(fd: number, expected: string): Error {
+  return refusal('EINVAL', `descriptor ${fd} is not ${expected}`)
 }
 
 /** Makes a descriptor one that nothing waits on and no program started from here inherits. */
-export function settle({ system }: Poll, fd: number): void {
+function settle({ system }: Poll, fd: number): void {
   const flags = must('fcntl', system.fcntl(fd, LINUX.F_GETFL, 0))
   if ((flags & LINUX.O_NONBLOCK) === 0) must('fcntl', system.fcntl(fd, LINUX.F_SETFL, flags | LINUX.O_NONBLOCK))
   must('fcntl', system.fcntl(fd, LINUX.F_SETFD, LINUX.FD_CLOEXEC))

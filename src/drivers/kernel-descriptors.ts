@@ -7,9 +7,8 @@
 
 import type { Received } from '../driver.js'
 import { LAYOUTS, LINUX } from './kernel-layout.js'
-import type { Memory } from './kernel-memory.js'
-import { PIECE } from './kernel-memory.js'
-import type { System } from './kernel-system.js'
+import { type Memory, PIECE } from './kernel-memory.js'
+import type { Poll } from './kernel-poll.js'
 
 const { iovec: IOV, msghdr: MSG, cmsghdr: CMSG } = LAYOUTS
 /** SCM_MAX_FD of linux/net/scm.h: most descriptors of one message. */
@@ -29,7 +28,7 @@ function message({ vector, message: header, control }: Memory, address: number, 
 }
 
 /** `sendmsg` of `data`, at most 64 KiB of it, with `descriptors`; what it gives. */
-export function sendWithDescriptors(system: System, memory: Memory, fd: number, data: Uint8Array, descriptors: readonly number[]): number {
+export function sendWithDescriptors({ system, memory }: Poll, fd: number, data: Uint8Array, descriptors: readonly number[]): number {
   const { slab, control, message: header } = memory
   const length = Math.min(data.length, PIECE)
   slab.bytes.set(length < data.length ? data.subarray(0, length) : data)
@@ -44,8 +43,7 @@ export function sendWithDescriptors(system: System, memory: Memory, fd: number, 
 
 /** `recvmsg` of at most `limit` bytes: what it gives, and with more than 0 what came. */
 export function receiveWithDescriptors(
-  system: System,
-  memory: Memory,
+  { system, memory }: Poll,
   fd: number,
   limit: number,
   most: number,

@@ -1,74 +1,165 @@
 /** Connecting without waiting: the system is asked to start, and told to say when it has done so (connect(2)). */
 
-import type { Address } from '../address.js'
+import { constants } from 'node:os'
+import { type Address, sameAddress } from '../address.js'
+import { systemClock } from '../deadline.js'
 import type { DialSettings, StreamHandle } from '../driver.js'
 import { familyOf, writeAddress } from './kernel-address.js'
 import { LINUX } from './kernel-layout.js'
-import { makeStream } from './kernel-options.js'
-import type { Place, Poll } from './kernel-poll.js'
-import { KernelStream } from './kernel-stream.js'
-import { EINPROGRESS, must, systemError } from './kernel-system.js'
+import { connected, makeStream } from './kernel-made.js'
+import type { Place, Poll, Polled } from './kernel-poll.js'
+import { KernelStream, nameOf } from './kernel-stream.js'
+import { EAGAIN, ECONNRESET, EINPROGRESS, must, systemError } from './kernel-system.js'
 
-const { SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC } = LINUX
+const { SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC, SOL_SOCKET, SO_ERROR, SO_REUSEADDR, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT } = LINUX
+const DONE = LINUX.EPOLLOUT | LINUX.EPOLLERR | LINUX.EPOLLHUP
+const { ECONNREFUSED, EPIPE } = constants.errno
 
-export function dial(poll: Poll, to: Address, settings: DialSettings, done: (error: unknown, handle?: StreamHandle) => void): () => void {
-  const { system, memory } = poll
-  let over = false
-  let fd = -1
-  let place: Place | undefined
-  const close = () => {
-    if (fd >= 0) system.close(fd)
-    if (place !== undefined) {
-      poll.remove(place)
-      poll.release()
-    }
+/**
+ * Milliseconds between attempts at a UNIX listener whose backlog is full, and for how long. TCP waits by itself then; here the
+ * system says EAGAIN and will not tell when there is room. A burst of clients is over within that time; a listener
+ * that takes nobody for longer is reported as the system does, also to those who only ask whether somebody is there.
+ */
+const RETRY = 10
+const RETRIES = 200
+
+type Done = (error: unknown, handle?: StreamHandle) => void
+
+export function dial(poll: Poll, to: Address, settings: DialSettings, done: Done): () => void {
+  const attempt = new Dial(poll, to, settings, done)
+  attempt.start()
+  return () => attempt.cancel()
+}
+
+class Dial implements Polled {
+  readonly #poll: Poll
+  readonly #to: Address
+  readonly #settings: DialSettings
+  readonly #done: Done
+  #fd = -1
+  #place: Place | undefined
+  #over = false
+  #retries = 0
+  #stopRetry: (() => void) | undefined
+
+  constructor(poll: Poll, to: Address, settings: DialSettings, done: Done) {
+    this.#poll = poll
+    this.#to = to
+    this.#settings = settings
+    this.#done = done
   }
-  const fail = (error: unknown) => {
-    if (over) return
-    over = true
-    close()
-    done(error)
-  }
-  const succeed = () => {
-    if (over) return
-    over = true
-    if (place !== undefined) {
-      poll.remove(place, fd)
-      poll.release()
-    }
+
+  /** What it comes to is never told before this returns. */
+  start(): void {
     try {
-      const stream = new KernelStream(poll, fd, undefined, to.family === 'unix' ? to : undefined)
-      stream.lingers = settings.options?.has('linger') === true
-      done(undefined, stream)
+      this.#make()
+      this.#connect()
     } catch (error) {
-      system.close(fd)
-      done(error)
+      queueMicrotask(() => this.#fail(error))
     }
   }
-  try {
-    fd = must('socket', system.socket(familyOf(to), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0))
-    makeStream(poll, { descriptor: fd }, 'connection', to.family === 'unix', settings)
-    if (settings.from !== undefined) must('bind', system.bind(fd, memory.name.address, writeAddress(memory.name, settings.from)))
-    const result = system.connect(fd, memory.name.address, writeAddress(memory.name, to))
-    if (result === 0) queueMicrotask(succeed)
-    else if (result !== -EINPROGRESS) throw systemError('connect', result)
-    else {
-      place = poll.add(fd, {
-        polled() {
-          memory.length.setInt(4)
-          must('getsockopt', system.getsockopt(fd, LINUX.SOL_SOCKET, LINUX.SO_ERROR, memory.option.address, memory.length.address))
-          const error = memory.option.int()
-          if (error === 0) succeed()
-          else fail(systemError('connect', -error))
-        },
-      })
+
+  cancel(): void {
+    if (this.#over) return
+    this.#over = true
+    this.#close()
+  }
+
+  #make(): void {
+    const { system, memory } = this.#poll
+    const { from } = this.#settings
+    const to = this.#to
+    this.#fd = must('socket', system.socket(familyOf(to), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0))
+    makeStream(this.#poll, { descriptor: this.#fd }, 'connection', to.family === 'unix', this.#settings)
+    if (from === undefined) return
+    if (from.family !== 'unix') {
+      memory.option.setInt(1)
+      // A port that is asked for may still be cooling down; one that is not is better chosen when the peer is known, as then
+      // it needs to be free for that peer alone (ip(7)).
+      const [level, name] = from.port === 0 ? [IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT] : [SOL_SOCKET, SO_REUSEADDR]
+      const isRefused = name === SO_REUSEADDR && this.#settings.options?.get('reuseAddress') === false
+      if (!isRefused) must('setsockopt', system.setsockopt(this.#fd, level, name, memory.option.address, 4))
     }
-  } catch (error) {
-    queueMicrotask(() => fail(error))
+    must('bind', system.bind(this.#fd, memory.name.address, writeAddress(memory.name, from)))
   }
-  return () => {
-    if (over) return
-    over = true
-    close()
+
+  #connect(): void {
+    const { system, memory } = this.#poll
+    const result = system.connect(this.#fd, memory.name.address, writeAddress(memory.name, this.#to))
+    if (result === 0) return queueMicrotask(() => this.#succeed(0, 0))
+    if (result === -EINPROGRESS) {
+      this.#place = this.#poll.add(this.#fd, this)
+      return
+    }
+    if (result !== -EAGAIN || this.#to.family !== 'unix' || ++this.#retries > RETRIES) throw systemError('connect', result)
+    this.#stopRetry = systemClock.at(systemClock.now() + RETRY, () => {
+      try {
+        this.#connect()
+      } catch (error) {
+        this.#fail(error)
+      }
+    })
   }
+
+  polled(events: number): void {
+    if ((events & DONE) === 0) return
+    const { system, memory } = this.#poll
+    memory.length.setInt(4)
+    const result = system.getsockopt(this.#fd, SOL_SOCKET, SO_ERROR, memory.option.address, memory.length.address)
+    const failure = result < 0 ? 0 : -memory.option.int()
+    if (result < 0) return this.#fail(systemError('getsockopt', result))
+    // A peer that refuses is told otherwise: this one answered, and then was gone. What it said before is not lost to that.
+    const isReset = failure === -ECONNRESET || failure === -EPIPE
+    if (failure !== 0 && !isReset) return this.#fail(systemError('connect', failure))
+    this.#succeed(failure, events)
+  }
+
+  #succeed(failure: number, events: number): void {
+    if (this.#over) return
+    let stream: KernelStream | undefined
+    try {
+      const to = this.#to
+      const local = to.family === 'unix' ? undefined : nameOf(this.#poll, 'getsockname', this.#fd)
+      // Two ends that meet in one socket: the system chose the very port that was dialled, where nobody listens (RFC 9293, 3.5).
+      if (local !== undefined && sameAddress(local, to) && !this.#asksForPort) throw systemError('connect', -ECONNREFUSED)
+      stream = new KernelStream(this.#poll, this.#fd, local, isAnywhere(to) ? undefined : to, this.#place)
+      stream.inherit(failure, events)
+      connected(this.#poll, stream, this.#settings)
+    } catch (error) {
+      if (stream !== undefined) {
+        this.#over = true
+        stream.destroy(true)
+        return this.#done(error)
+      }
+      return this.#fail(error)
+    }
+    this.#over = true
+    this.#done(undefined, stream)
+  }
+
+  get #asksForPort(): boolean {
+    const { from } = this.#settings
+    return from !== undefined && from.family !== 'unix' && from.port !== 0
+  }
+
+  #fail(error: unknown): void {
+    if (this.#over) return
+    this.#over = true
+    this.#close()
+    this.#done(error)
+  }
+
+  #close(): void {
+    this.#stopRetry?.()
+    if (this.#fd >= 0) this.#poll.system.close(this.#fd)
+    this.#fd = -1
+    if (this.#place === undefined) return
+    this.#poll.remove(this.#place)
+    this.#poll.release()
+  }
+}
+
+/** Whether the system itself makes an address of it. */
+function isAnywhere(to: Address): boolean {
+  return to.family !== 'unix' && (to.address === '0.0.0.0' || to.address === '::')
 }

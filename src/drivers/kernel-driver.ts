@@ -1,6 +1,8 @@
 /** The kernel driver on the system calls of a {@link Poll}. */
 
 import type { Driver, Guarantees } from '../driver.js'
+import { adoptDatagram, adoptListener, adoptStream } from './kernel-adopt.js'
+import { bindDatagram } from './kernel-bind.js'
 import { dial } from './kernel-dial.js'
 import { listen } from './kernel-listener.js'
 import type { Poll } from './kernel-poll.js'
@@ -26,8 +28,9 @@ export function driverOn(poll: Poll): Driver {
     guarantees,
     dial: (to, settings, done) => dial(poll, to, settings, done),
     listen: async (at, settings) => listen(poll, at, settings),
-    bind: async () => {
-      throw new Error('not yet')
-    },
+    bind: async (at, settings) => bindDatagram(poll, at, settings),
+    adoptStream: async (descriptor) => adoptStream(poll, descriptor),
+    adoptListener: async (descriptor, settings) => adoptListener(poll, descriptor, settings),
+    adoptDatagram: async (descriptor, settings) => adoptDatagram(poll, descriptor, settings),
   }
 }

@@ -1,6 +1,7 @@
 /**
  * The numbers of Linux: constants of its interface and the layouts of its structures, each with the header that has it.
- * `test/kernel-layout.test.ts` compares all of them with what the C compiler of the machine says.
+ * `test/kernel-layout.test.ts` compares all of them with what the C compiler of the machine says. The headers of libc are
+ * those of glibc, the ones under `linux/` those of the system itself.
  *
  * x86-64 and arm64 have the same numbers in all that is used here, but for the one structure that x86-64 packs.
  */
@@ -10,7 +11,6 @@ export const SUPPORTED_MACHINES: readonly string[] = ['x64', 'arm64']
 /** By header, name and value. */
 export const HEADERS = {
   'sys/socket.h': {
-    AF_UNSPEC: 0,
     AF_UNIX: 1,
     AF_INET: 2,
     AF_INET6: 10,
@@ -30,23 +30,22 @@ export const HEADERS = {
     SO_PRIORITY: 12,
     SO_LINGER: 13,
     SO_REUSEPORT: 15,
+    SO_PASSCRED: 16,
     SO_PEERCRED: 17,
     SO_BINDTODEVICE: 25,
     SO_ACCEPTCONN: 30,
     SO_MARK: 36,
     SO_PROTOCOL: 38,
     SO_DOMAIN: 39,
-    SOMAXCONN: 4096,
-    MSG_PEEK: 2,
+    SO_MEMINFO: 55,
     MSG_CTRUNC: 8,
     MSG_TRUNC: 0x20,
-    MSG_DONTWAIT: 0x40,
-    MSG_EOR: 0x80,
     MSG_ERRQUEUE: 0x2000,
     MSG_NOSIGNAL: 0x4000,
     MSG_CMSG_CLOEXEC: 0x40000000,
     SHUT_WR: 1,
     SCM_RIGHTS: 1,
+    SCM_CREDENTIALS: 2,
   },
   'netinet/in.h': {
     IPPROTO_IP: 0,
@@ -58,6 +57,7 @@ export const HEADERS = {
     IP_PKTINFO: 8,
     IP_RECVERR: 11,
     IP_RECVTTL: 12,
+    IP_BIND_ADDRESS_NO_PORT: 24,
     IP_MULTICAST_IF: 32,
     IP_MULTICAST_TTL: 33,
     IP_MULTICAST_LOOP: 34,
@@ -110,24 +110,24 @@ export const HEADERS = {
   },
   'linux/errqueue.h': {
     SO_EE_ORIGIN_LOCAL: 1,
-    SO_EE_ORIGIN_ICMP: 2,
-    SO_EE_ORIGIN_ICMP6: 3,
   },
   'sys/epoll.h': {
     EPOLL_CLOEXEC: 0o2000000,
     EPOLL_CTL_ADD: 1,
     EPOLL_CTL_DEL: 2,
-    EPOLL_CTL_MOD: 3,
     EPOLLIN: 1,
+    EPOLLPRI: 2,
     EPOLLOUT: 4,
     EPOLLERR: 8,
     EPOLLHUP: 0x10,
     EPOLLRDHUP: 0x2000,
     EPOLLET: 0x80000000,
   },
+  'poll.h': {
+    POLLIN: 1,
+  },
   'fcntl.h': {
     F_DUPFD_CLOEXEC: 1030,
-    F_GETFD: 1,
     F_SETFD: 2,
     F_GETFL: 3,
     F_SETFL: 4,
@@ -136,13 +136,13 @@ export const HEADERS = {
     O_CLOEXEC: 0o2000000,
     SPLICE_F_MOVE: 1,
     SPLICE_F_NONBLOCK: 2,
-    SPLICE_F_MORE: 4,
     F_SETPIPE_SZ: 1031,
     POSIX_FADV_WILLNEED: 3,
   },
   'linux/sockios.h': {
     SIOCINQ: 0x541b,
     SIOCOUTQ: 0x5411,
+    SIOCGIFNAME: 0x8910,
   },
 } as const
 
@@ -152,15 +152,14 @@ export type ConstantName = Names<(typeof HEADERS)[keyof typeof HEADERS]>
 /** All constants, by name. */
 export const LINUX: Readonly<Record<ConstantName, number>> = Object.assign({}, ...Object.values(HEADERS)) as Record<ConstantName, number>
 
-const packed = process.arch === 'x64'
-
-/** Structures: the header, the size, and the offsets of the members that are used. */
-export const LAYOUTS = {
+/** Structures: the header, the size, and the offsets of the members that are used, laid out as arm64 has them. */
+const ALIGNED = {
   sockaddr_in: { header: 'netinet/in.h', size: 16, sin_family: 0, sin_port: 2, sin_addr: 4 },
   sockaddr_in6: { header: 'netinet/in.h', size: 28, sin6_family: 0, sin6_port: 2, sin6_addr: 8, sin6_scope_id: 24 },
   sockaddr_un: { header: 'sys/un.h', size: 110, sun_family: 0, sun_path: 2 },
-  sockaddr_storage: { header: 'sys/socket.h', size: 128, ss_family: 0 },
-  epoll_event: { header: 'sys/epoll.h', size: (packed ? 12 : 16) as number, events: 0, data: (packed ? 4 : 8) as number },
+  sockaddr_storage: { header: 'sys/socket.h', size: 128 },
+  epoll_event: { header: 'sys/epoll.h', size: 16 as number, events: 0, data: 8 as number },
+  pollfd: { header: 'poll.h', size: 8, fd: 0, events: 4 },
   iovec: { header: 'sys/uio.h', size: 16, iov_base: 0, iov_len: 8 },
   msghdr: {
     header: 'sys/socket.h',
@@ -173,24 +172,22 @@ export const LAYOUTS = {
     msg_controllen: 40,
     msg_flags: 48,
   },
-  mmsghdr: { header: 'sys/socket.h', size: 64, msg_hdr: 0, msg_len: 56 },
+  mmsghdr: { header: 'sys/socket.h', size: 64, msg_len: 56 },
   cmsghdr: { header: 'sys/socket.h', size: 16, cmsg_len: 0, cmsg_level: 8, cmsg_type: 12 },
   linger: { header: 'sys/socket.h', size: 8, l_onoff: 0, l_linger: 4 },
   ucred: { header: 'sys/socket.h', size: 12, pid: 0, uid: 4, gid: 8 },
-  in_pktinfo: { header: 'netinet/in.h', size: 12, ipi_ifindex: 0, ipi_spec_dst: 4, ipi_addr: 8 },
+  ifreq: { header: 'net/if.h', size: 40, ifr_name: 0, ifr_ifindex: 16 },
+  in_pktinfo: { header: 'netinet/in.h', size: 12, ipi_ifindex: 0, ipi_addr: 8 },
   in6_pktinfo: { header: 'netinet/in.h', size: 20, ipi6_addr: 0, ipi6_ifindex: 16 },
-  ip_mreqn: { header: 'netinet/in.h', size: 12, imr_multiaddr: 0, imr_address: 4, imr_ifindex: 8 },
-  group_req: { header: 'netinet/in.h', size: 136, gr_interface: 0, gr_group: 8 },
+  ip_mreqn: { header: 'netinet/in.h', size: 12, imr_address: 4, imr_ifindex: 8 },
+  group_req: { header: 'netinet/in.h', size: 136 },
   group_source_req: { header: 'netinet/in.h', size: 264, gsr_interface: 0, gsr_group: 8, gsr_source: 136 },
   sock_extended_err: {
     header: 'linux/errqueue.h',
     size: 16,
     ee_errno: 0,
     ee_origin: 4,
-    ee_type: 5,
-    ee_code: 6,
     ee_info: 8,
-    ee_data: 12,
   },
   /** It grows with the system, which says how much of it there is; the size is that of what is used. */
   tcp_info: {
@@ -217,3 +214,13 @@ export const LAYOUTS = {
     tcpi_delivery_rate: 160,
   },
 } as const
+
+export type Layouts = typeof ALIGNED
+
+/** The layouts on a machine, as `process.arch` has it: x86-64 packs one structure as 32-bit programs have it. */
+export function layoutsOf(machine: string): Layouts {
+  return machine === 'x64' ? { ...ALIGNED, epoll_event: { ...ALIGNED.epoll_event, size: 12, data: 4 } } : ALIGNED
+}
+
+/** The layouts on this machine. */
+export const LAYOUTS: Layouts = layoutsOf(process.arch)

@@ -1,15 +1,20 @@
 /** Listening and accepting, by system calls. */
 
+import { constants } from 'node:os'
 import type { Address } from '../address.js'
 import type { ListenerHandle, ListenSettings, OptionHandle, StreamHandle } from '../driver.js'
 import { familyOf, readAddress, writeAddress } from './kernel-address.js'
 import { LAYOUTS, LINUX } from './kernel-layout.js'
-import { applyOptions, Inheritance, makeStream } from './kernel-options.js'
+import { Inheritance, makeStream } from './kernel-made.js'
+import { applyOptions } from './kernel-options.js'
 import type { Place, Poll, Polled } from './kernel-poll.js'
-import { KernelStream, nameOf } from './kernel-stream.js'
+import { KernelStream, resetAtClose } from './kernel-stream.js'
 import { EAGAIN, must, systemError } from './kernel-system.js'
 
-const { SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC, EPOLLIN } = LINUX
+const { SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC, EPOLLIN, EPOLLERR, EPOLLHUP } = LINUX
+const { EMFILE, ENFILE } = constants.errno
+/** Connections that one event takes before others get their turn. */
+const BATCH = 64
 
 export function listen(poll: Poll, at: Address, settings: ListenSettings): ListenerHandle {
   const { system, memory } = poll
@@ -23,38 +28,41 @@ export function listen(poll: Poll, at: Address, settings: ListenSettings): Liste
     makeStream(poll, { descriptor: fd }, 'listener', at.family === 'unix', settings)
     must('bind', system.bind(fd, memory.name.address, writeAddress(memory.name, at)))
     must('listen', system.listen(fd, settings.backlog))
-    return new KernelListener(poll, fd, nameOf(poll, 'getsockname', fd) ?? at, settings.options)
+    memory.length.setInt(LAYOUTS.sockaddr_storage.size)
+    must('getsockname', system.getsockname(fd, memory.name.address, memory.length.address))
+    return new KernelListener(poll, fd, readAddress(memory.name, memory.length.int()), settings)
   } catch (error) {
     system.close(fd)
     throw error
   }
 }
 
-class KernelListener implements ListenerHandle, Polled {
+export class KernelListener implements ListenerHandle, Polled {
   readonly local: Address
   readonly unserved: { count: number; estimated: boolean } = { count: 0, estimated: false }
   readonly #poll: Poll
   #fd: number
   readonly #place: Place
   #events: { acceptable(): void } | undefined
+  /** There may be a connection; unknown until it was tried. */
   #acceptable = true
   #paused = false
   #refed = true
-  /** What all its connections have as their own address, unless it listens at several. */
-  readonly #shared: Address | undefined
-
+  /** Connections taken by what {@link ListenerHandle.attach} gave, while that runs. */
+  #taken: number | undefined
   readonly #inheritance: Inheritance
   /** Its connections have what it has. */
   lingers = false
 
-  constructor(poll: Poll, fd: number, local: Address, made: ReadonlyMap<string, unknown> | undefined) {
+  /** @param adopted others made it */
+  constructor(poll: Poll, fd: number, local: Address, settings: ListenSettings, adopted: boolean = false) {
     this.#poll = poll
     this.#fd = fd
     this.local = local
-    this.lingers = made?.has('linger') === true
-    this.#inheritance = new Inheritance(poll, this, local.family === 'unix', made)
-    this.#shared = local.family !== 'unix' && (local.address === '::' || local.address === '0.0.0.0') ? undefined : local
+    this.lingers = adopted || settings.options?.has('linger') === true
+    this.#inheritance = new Inheritance(poll, this, local.family === 'unix', settings, adopted)
     this.#place = poll.add(fd, this)
+    poll.keepReserve()
   }
 
   get descriptor(): number {
@@ -70,25 +78,74 @@ class KernelListener implements ListenerHandle, Polled {
   }
 
   polled(events: number): void {
-    if ((events & EPOLLIN) === 0) return
+    if ((events & (EPOLLIN | EPOLLERR | EPOLLHUP)) === 0) return
     this.#acceptable = true
-    if (!this.#paused) this.#events?.acceptable()
+    this.#tell()
+  }
+
+  /** Says that connections may be taken, so many at a time. */
+  #tell(): void {
+    if (this.#paused || !this.#acceptable || this.#fd < 0) return
+    this.#taken = 0
+    try {
+      this.#events?.acceptable()
+    } finally {
+      this.#taken = undefined
+    }
   }
 
   accept(): StreamHandle | undefined {
     if (!this.#acceptable || this.#fd < 0) return undefined
+    if (this.#taken === BATCH) {
+      this.#taken++
+      setImmediate(() => this.#tell())
+    }
+    if (this.#taken !== undefined && this.#taken++ >= BATCH) return undefined
     const { system, memory } = this.#poll
+    this.#poll.keepReserve()
     memory.length.setInt(LAYOUTS.sockaddr_storage.size)
     const fd = system.accept4(this.#fd, memory.name.address, memory.length.address, SOCK_NONBLOCK | SOCK_CLOEXEC)
-    if (fd >= 0) {
-      const stream = new KernelStream(this.#poll, fd, this.#shared, readAddress(memory.name, memory.length.int()))
+    return fd < 0 ? this.#failed(fd) : this.#open(fd)
+  }
+
+  #open(fd: number): StreamHandle {
+    const { system, memory } = this.#poll
+    try {
+      const stream = new KernelStream(this.#poll, fd, this.#localOf(), readAddress(memory.name, memory.length.int()))
       stream.lingers = this.lingers
       this.#inheritance.pass(stream)
       return stream
+    } catch (error) {
+      // The peer must not take this for an end.
+      resetAtClose(this.#poll, fd)
+      system.close(fd)
+      this.unserved.count++
+      throw error
     }
-    if (fd !== -EAGAIN) throw systemError('accept4', fd)
-    this.#acceptable = false
-    return undefined
+  }
+
+  /** What a connection has as its own address; undefined where that has to be asked for, as the listener has several. */
+  #localOf(): Address | undefined {
+    const { local } = this
+    return local.family !== 'unix' && (local.address === '::' || local.address === '0.0.0.0') ? undefined : local
+  }
+
+  #failed(result: number): undefined {
+    // The system gives out a descriptor before it looks for a connection, so for want of one it does not say that nobody waits.
+    const isFull = result === -EMFILE || result === -ENFILE
+    if (result === -EAGAIN || (isFull && !this.#isWaitedFor())) {
+      this.#acceptable = false
+      return undefined
+    }
+    if (isFull) this.#poll.spendReserve()
+    throw systemError('accept4', result)
+  }
+
+  #isWaitedFor(): boolean {
+    const { system, memory } = this.#poll
+    memory.option.setInt(this.#fd, LAYOUTS.pollfd.fd)
+    memory.option.view.setUint16(LAYOUTS.pollfd.events, LINUX.POLLIN, true)
+    return system.poll(memory.option.address, 1, 0) !== 0
   }
 
   pause(): void {
@@ -97,17 +154,48 @@ class KernelListener implements ListenerHandle, Polled {
 
   resume(): void {
     this.#paused = false
-    if (this.#acceptable) queueMicrotask(() => this.#events?.acceptable())
+    if (this.#acceptable) queueMicrotask(() => this.#tell())
   }
 
   close(done: () => void): void {
-    if (this.#fd >= 0) {
-      this.#poll.system.close(this.#fd)
+    const fd = this.#fd
+    if (fd >= 0) {
+      this.#countUnserved()
       this.#fd = -1
+      this.#poll.system.close(fd)
       this.#poll.remove(this.#place)
       this.unref()
     }
     done()
+  }
+
+  /** Those whom the system resets at the close. */
+  #countUnserved(): void {
+    const { system, memory } = this.#poll
+    if (this.local.family !== 'unix') {
+      // Of a listener these are those who wait (tcp(7), tcp_get_info in the kernel's source).
+      const { tcpi_unacked: WAITING } = LAYOUTS.tcp_info
+      memory.length.setInt(WAITING + 4)
+      memory.option.setInt(0, WAITING)
+      const result = system.getsockopt(this.#fd, LINUX.IPPROTO_TCP, LINUX.TCP_INFO, memory.option.address, memory.length.address)
+      if (result === 0) this.unserved.count += memory.option.int(WAITING)
+      return
+    }
+    // UNIX sockets do not say how many wait: they are taken and closed.
+    for (;;) {
+      const fd = system.accept4(this.#fd, null, null, SOCK_CLOEXEC)
+      if (fd < 0) return
+      system.close(fd)
+      this.unserved.count++
+    }
+  }
+
+  give(): number {
+    const fd = this.#fd
+    this.#fd = -1
+    this.#poll.remove(this.#place, fd)
+    this.unref()
+    return fd
   }
 
   ref(): void {

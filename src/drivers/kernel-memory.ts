@@ -49,6 +49,8 @@ export class Memory {
   /** Where everything that is read, and what is small and written, passes through. */
   readonly slab: Block
   readonly events: Block
+  /** What a socket is added to epoll with: {@link events} may hold a batch that is being told. */
+  readonly event: Block
   readonly name: Block
   /** The length of a name or of an option, and where the system puts what it really was. */
   readonly length: Block
@@ -60,6 +62,7 @@ export class Memory {
   constructor(system: System) {
     this.slab = new Block(system, PIECE)
     this.events = new Block(system, EVENTS * LAYOUTS.epoll_event.size)
+    this.event = new Block(system, LAYOUTS.epoll_event.size)
     this.name = new Block(system, LAYOUTS.sockaddr_storage.size)
     this.length = new Block(system, 8)
     this.option = new Block(system, 1024)

@@ -11,7 +11,7 @@
 
 import { LAYOUTS, LINUX } from './kernel-layout.js'
 import { EVENTS, Memory } from './kernel-memory.js'
-import { must, type System } from './kernel-system.js'
+import { must, type System, systemError } from './kernel-system.js'
 import type { Watch } from './kernel-foreign.js'
 
 /** What is told of events, as a mask of EPOLL constants. */
@@ -20,13 +20,10 @@ export interface Polled {
 }
 
 const { size: SIZE, data: DATA } = LAYOUTS.epoll_event
-const INTEREST = LINUX.EPOLLIN | LINUX.EPOLLOUT | LINUX.EPOLLRDHUP | LINUX.EPOLLET
+const INTEREST = (LINUX.EPOLLIN | LINUX.EPOLLOUT | LINUX.EPOLLPRI | LINUX.EPOLLRDHUP | LINUX.EPOLLET) >>> 0
 
-/** A place in the table of sockets; its generation tells those apart that had it one after the other. */
-export interface Place {
-  readonly index: number
-  readonly generation: number
-}
+/** A place in the table of sockets. */
+export type Place = number
 
 export class Poll {
   readonly system: System
@@ -35,13 +32,19 @@ export class Poll {
   /** libuv wants a descriptor that nothing else in the process gives it. */
   #watched = -1
   #watch: Watch | undefined
-  #sockets: (Polled | undefined)[] = []
-  #generations: number[] = []
-  #free: number[] = []
+  #reserve = -1
+  readonly #sockets: (Polled | undefined)[] = []
+  /** How often each place was taken: it tells those apart that had it one after the other. */
+  readonly #generations: number[] = []
+  readonly #free: Place[] = []
   #count = 0
   /** Sockets that keep the process alive. */
   #held = 0
   #scheduled = false
+  #resting = false
+  /** The batch being told, and how far it is. */
+  #told = 0
+  #batch = 0
   readonly #turn = (): void => this.#dispatch()
   readonly #wake = (): void => this.#schedule()
   readonly #exit = (): void => this.#close()
@@ -51,39 +54,44 @@ export class Poll {
     this.memory = new Memory(system)
   }
 
-  /** Watches a descriptor from here on; what it is ready for already is told in the next turn. */
+  /**
+   * Watches a descriptor from here on; what it is ready for already is told in the next turn. It keeps the process alive
+   * until it is {@link release}d.
+   */
   add(descriptor: number, polled: Polled): Place {
     if (this.#epoll < 0) this.#open()
-    const index = this.#free.pop() ?? this.#sockets.length
-    const generation = (this.#generations[index] ?? 0) + 1
-    const { events } = this.memory
-    events.view.setUint32(0, INTEREST >>> 0, true)
-    events.view.setUint32(DATA, index, true)
-    events.view.setUint32(DATA + 4, generation, true)
-    try {
-      must('epoll_ctl', this.system.epoll_ctl(this.#epoll, LINUX.EPOLL_CTL_ADD, descriptor, events.address))
-    } catch (error) {
-      this.#free.push(index)
-      this.#generations[index] ??= 0
-      this.#sockets[index] = undefined
+    const place = this.#free.pop() ?? this.#sockets.length
+    const generation = ((this.#generations[place] ?? 0) + 1) >>> 0
+    const { view, address } = this.memory.event
+    view.setUint32(0, INTEREST, true)
+    view.setUint32(DATA, place, true)
+    view.setUint32(DATA + 4, generation, true)
+    const result = this.system.epoll_ctl(this.#epoll, LINUX.EPOLL_CTL_ADD, descriptor, address)
+    this.#sockets[place] = result < 0 ? undefined : polled
+    this.#generations[place] = generation
+    if (result < 0) {
+      this.#free.push(place)
       this.#rest()
-      throw error
+      throw systemError('epoll_ctl', result)
     }
-    this.#sockets[index] = polled
-    this.#generations[index] = generation
     this.#count++
     this.hold()
-    return { index, generation }
+    return place
+  }
+
+  /** Tells another of what happens at a place from now on. */
+  pass(place: Place, polled: Polled): void {
+    this.#sockets[place] = polled
   }
 
   /**
-   * Forgets a place. The system forgets a descriptor when it is closed; one that lives on, here or in another process, must
-   * be taken out first.
+   * Forgets a place. The system forgets a descriptor when it is closed here and in every process that shares it; one that
+   * lives on here must be taken out first. What is told of the others is for a generation that is over, and ignored.
    */
   remove(place: Place, stillOpen?: number): void {
-    if (stillOpen !== undefined) this.system.epoll_ctl(this.#epoll, LINUX.EPOLL_CTL_DEL, stillOpen, this.memory.events.address)
-    this.#sockets[place.index] = undefined
-    this.#free.push(place.index)
+    if (stillOpen !== undefined) this.system.epoll_ctl(this.#epoll, LINUX.EPOLL_CTL_DEL, stillOpen, this.memory.event.address)
+    this.#sockets[place] = undefined
+    this.#free.push(place)
     this.#count--
   }
 
@@ -97,9 +105,29 @@ export class Poll {
     this.#rest()
   }
 
-  /** Gives everything back when there is no socket left. */
+  /**
+   * Keeps a descriptor back for {@link spendReserve}: a process that has run out of them cannot open its log, load a module or
+   * look up a name any more, to say or do something about it. Where there is none to keep, it goes without.
+   */
+  keepReserve(): void {
+    if (this.#reserve >= 0 || this.#epoll < 0) return
+    this.#reserve = this.system.fcntl(this.#epoll, LINUX.F_DUPFD_CLOEXEC, 0)
+  }
+
+  /** Descriptors have run out: lets that one go, for whoever is told. */
+  spendReserve(): void {
+    if (this.#reserve >= 0) this.system.close(this.#reserve)
+    this.#reserve = -1
+  }
+
+  /** Gives everything back when there is no socket left: a turn later, as one may follow another. */
   #rest(): void {
-    if (this.#count === 0) this.#close()
+    if (this.#count > 0 || this.#resting || this.#epoll < 0) return
+    this.#resting = true
+    setImmediate(() => {
+      this.#resting = false
+      if (this.#count === 0) this.#close()
+    })
   }
 
   #open(): void {
@@ -121,9 +149,11 @@ export class Poll {
     process.off('exit', this.#exit)
     this.#watch?.close()
     this.#watch = undefined
+    this.spendReserve()
     if (this.#watched >= 0) this.system.close(this.#watched)
     if (this.#epoll >= 0) this.system.close(this.#epoll)
     this.#watched = this.#epoll = -1
+    this.#told = this.#batch = 0
   }
 
   #schedule(): void {
@@ -137,14 +167,21 @@ export class Poll {
     this.#scheduled = false
     if (this.#epoll < 0) return
     const { view, address } = this.memory.events
-    const count = this.system.epoll_wait(this.#epoll, address, EVENTS, 0)
-    if (count === EVENTS) this.#schedule()
-    for (let i = 0; i < count; i++) {
-      const at = i * SIZE
-      const index = view.getUint32(at + DATA, true)
-      // A socket told before may have closed this one, and another may have its place by now.
-      if (this.#generations[index] !== view.getUint32(at + DATA + 4, true)) continue
-      this.#sockets[index]?.polled(view.getUint32(at, true))
+    if (this.#told >= this.#batch) {
+      this.#told = 0
+      this.#batch = must('epoll_wait', this.system.epoll_wait(this.#epoll, address, EVENTS, 0))
+    }
+    try {
+      while (this.#told < this.#batch) {
+        const at = this.#told++ * SIZE
+        const place = view.getUint32(at + DATA, true)
+        // A socket told before may have closed this one, and another may have its place by now.
+        if (this.#generations[place] !== view.getUint32(at + DATA + 4, true)) continue
+        this.#sockets[place]?.polled(view.getUint32(at, true))
+      }
+    } finally {
+      // What one of them throws is the process's to hear; the others are told in the next turn, as nobody will say it again.
+      if (this.#told < this.#batch || this.#batch === EVENTS) this.#schedule()
     }
   }
 }

@@ -1,45 +1,72 @@
 /** Byte streams of the kernel driver: TCP and UNIX sockets, by system calls. */
 
+import { constants } from 'node:os'
 import type { Address } from '../address.js'
-import type { OptionHandle, StreamEvents, StreamHandle } from '../driver.js'
+import type { OptionHandle, Received, Splice, StreamEvents, StreamHandle } from '../driver.js'
 import { readAddress } from './kernel-address.js'
+import { receiveWithDescriptors, sendWithDescriptors } from './kernel-descriptors.js'
 import { LAYOUTS, LINUX } from './kernel-layout.js'
 import { MOST_PIECES, PIECE } from './kernel-memory.js'
 import { dontLinger, optionsOf } from './kernel-options.js'
 import type { Place, Poll, Polled } from './kernel-poll.js'
+import { KernelSplice, sendFile } from './kernel-splice.js'
 import { EAGAIN, systemError } from './kernel-system.js'
 
-const { EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP, MSG_NOSIGNAL } = LINUX
-const ENDING = EPOLLRDHUP | EPOLLHUP | EPOLLERR
-const READABLE = EPOLLIN | ENDING
+const { EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLERR, EPOLLHUP, EPOLLRDHUP, MSG_NOSIGNAL, SOL_SOCKET, SO_ERROR, SO_LINGER } = LINUX
+/** After these a short read does not mean that nothing is left: an end or an error lies behind it, or bytes behind an urgent one. */
+const DOUBTFUL = EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI
+const READABLE = EPOLLIN | DOUBTFUL
 const WRITABLE = EPOLLOUT | EPOLLHUP | EPOLLERR
 /** Pieces up to this size are cheaper to copy than to point at, and some of them lie where V8 moves them. */
 const SMALL = 4 * 1024
+const { EPIPE, ENOTCONN } = constants.errno
 
 export class KernelStream implements StreamHandle, Polled {
   readonly unsent = 0
+  /** Whether SO_LINGER may be set. */
+  lingers = false
   readonly #poll: Poll
+  readonly #place: Place
   #fd: number
-  #place: Place
   #events: StreamEvents | undefined
   /** There may be something to read; unknown until it was tried. */
   #readable = true
+  /** There may be room; the system tells once there is again. */
   #writable = true
-  /** The end, or an error, may lie behind what a short read gave. */
-  #ending = false
+  /** Not everything was taken, and nobody was told since that there is room. */
+  #clogged = false
+  /**
+   * A short read says nothing. On UNIX sockets it never does: one stops behind bytes that came with descriptors (unix(7)),
+   * whether or not anybody wants these.
+   */
+  #doubtful: boolean
+  #ended = false
+  #shut = false
   #refed = true
+  /**
+   * What broke the connection, -errno. The system tells it once, to whatever asks first; a failed `send` leaves a socket that
+   * reads as if the peer had ended it.
+   */
+  #failure = 0
   #options: OptionHandle | undefined
-  /** Whether SO_LINGER may be set. */
-  lingers = false
   #local: Address | undefined
   #remote: Address | undefined
 
-  constructor(poll: Poll, fd: number, local: Address | undefined, remote: Address | undefined) {
+  /** @param place where the descriptor is watched already */
+  constructor(poll: Poll, fd: number, local: Address | undefined, remote: Address | undefined, place?: Place) {
     this.#poll = poll
     this.#fd = fd
     this.#local = local
     this.#remote = remote
-    this.#place = poll.add(fd, this)
+    this.#doubtful = (remote ?? this.local)?.family === 'unix'
+    if (place !== undefined) poll.pass(place, this)
+    this.#place = place ?? poll.add(fd, this)
+  }
+
+  /** Takes in what was told of the descriptor before, as an event or an error. */
+  inherit(failure: number, events: number): void {
+    this.failed(failure)
+    if ((events & DOUBTFUL) !== 0) this.#doubtful = true
   }
 
   get descriptor(): number {
@@ -63,56 +90,67 @@ export class KernelStream implements StreamHandle, Polled {
   }
 
   polled(events: number): void {
-    if ((events & ENDING) !== 0) this.#ending = true
-    if ((events & READABLE) !== 0) {
-      this.#readable = true
-      this.#events?.readable()
-    }
-    if (!this.#writable && (events & WRITABLE) !== 0) {
+    if ((events & DOUBTFUL) !== 0) this.#doubtful = true
+    const isRelief = this.#clogged && (events & WRITABLE) !== 0
+    if (isRelief) {
+      this.#clogged = false
       this.#writable = true
-      this.#events?.writable()
+    }
+    try {
+      if ((events & READABLE) !== 0) {
+        this.#readable = true
+        this.#events?.readable()
+      }
+    } finally {
+      if (isRelief && this.#fd >= 0) this.#events?.writable()
     }
   }
 
   read(limit: number): Uint8Array | null | undefined {
     if (!this.#readable) return undefined
-    const { slab } = this.#poll.memory
-    const count = this.#receive(slab.address, limit < PIECE ? limit : PIECE)
-    return typeof count === 'number' ? slab.bytes.slice(0, count) : count
+    const { system, memory } = this.#poll
+    const most = limit < PIECE ? limit : PIECE
+    const count = this.took(system.recv(this.#fd, memory.slab.address, most, 0), most)
+    return typeof count === 'number' ? memory.slab.bytes.slice(0, count) : count
   }
 
   readInto(into: Uint8Array): number | null | undefined {
     if (!this.#readable) return undefined
-    if (into.length > SMALL) return this.#receive(into, into.length)
-    const { slab } = this.#poll.memory
-    const count = this.#receive(slab.address, into.length)
-    if (typeof count === 'number') into.set(slab.bytes.subarray(0, count))
+    const { system, memory } = this.#poll
+    const most = into.length
+    if (most > SMALL) return this.took(system.recv(this.#fd, into, most, 0), most)
+    const count = this.took(system.recv(this.#fd, memory.slab.address, most, 0), most)
+    if (typeof count === 'number') into.set(memory.slab.bytes.subarray(0, count))
     return count
   }
 
-  #receive(where: number | Uint8Array, most: number): number | null | undefined {
-    const count = this.#poll.system.recv(this.#fd, where, most, 0)
+  /** What it means that the system gave `count` of at most `most` bytes. */
+  took(count: number, most: number): number | null | undefined {
     if (count > 0) {
-      if (count < most && !this.#ending) this.#readable = false
+      if (count < most && !this.#doubtful) this.#readable = false
       return count
     }
-    if (count === 0) return null
     if (count === -EAGAIN) {
       this.#readable = false
       return undefined
     }
-    throw systemError('recv', count)
+    if (count < 0) this.#failure = count
+    if (this.#failure !== 0) throw systemError('recv', this.#failure)
+    this.#ended = true
+    return null
   }
 
   write(data: Uint8Array): number {
+    if (!this.#writable) return 0
     const { length } = data
-    if (length > SMALL) return this.#sent(this.#poll.system.send(this.#fd, data, length, MSG_NOSIGNAL), length)
-    const { slab } = this.#poll.memory
-    slab.bytes.set(data)
-    return this.#sent(this.#poll.system.send(this.#fd, slab.address, length, MSG_NOSIGNAL), length)
+    const { system, memory } = this.#poll
+    if (length > SMALL) return this.sent(system.send(this.#fd, data, length, MSG_NOSIGNAL), length)
+    memory.slab.bytes.set(data)
+    return this.sent(system.send(this.#fd, memory.slab.address, length, MSG_NOSIGNAL), length)
   }
 
   writev(data: readonly Uint8Array[]): number {
+    if (!this.#writable) return 0
     const { vector, message, slab } = this.#poll.memory
     const { iov_base, iov_len, size } = LAYOUTS.iovec
     let [pieces, total, copied] = [0, 0, 0]
@@ -143,28 +181,77 @@ export class KernelStream implements StreamHandle, Polled {
     message.bytes.fill(0)
     message.setLong(vector.address, LAYOUTS.msghdr.msg_iov)
     message.setLong(pieces, LAYOUTS.msghdr.msg_iovlen)
-    return this.#sent(this.#poll.system.sendmsg(this.#fd, message.address, MSG_NOSIGNAL), total)
+    return this.sent(this.#poll.system.sendmsg(this.#fd, message.address, MSG_NOSIGNAL), total)
   }
 
-  #sent(count: number, length: number): number {
+  /** What it means that the system took `count` of `length` bytes. Fewer may have another reason than a lack of room. */
+  sent(count: number, length: number = count): number {
     if (count === length) return count
-    if (count >= 0) {
-      this.#writable = false
-      return count
+    if (count >= 0 || count === -EAGAIN) {
+      this.#clogged = true
+      if (count < 0) this.#writable = false
+      return count < 0 ? 0 : count
     }
-    if (count !== -EAGAIN) throw systemError('send', count)
-    this.#writable = false
-    return 0
+    this.failed(count)
+    throw systemError('send', count)
+  }
+
+  /** Remembers an error for the read direction, whose end it is; EPIPE is told for an end of this side, or behind the peer's. */
+  failed(result: number): void {
+    if (result !== -EPIPE) this.#failure = result
+  }
+
+  sendDescriptors(data: Uint8Array, descriptors: readonly number[]): number {
+    if (!this.#writable) return 0
+    return this.sent(sendWithDescriptors(this.#poll, this.#fd, data, descriptors))
+  }
+
+  receiveDescriptors(limit: number, most: number): Received | null | undefined {
+    if (!this.#readable) return undefined
+    const { count, received } = receiveWithDescriptors(this.#poll, this.#fd, limit, most)
+    const told = this.took(count, limit)
+    return typeof told === 'number' ? received : told
+  }
+
+  sendFile(file: number, offset: number, length: number): number {
+    if (!this.#writable) return -1
+    const count = this.sent(sendFile(this.#poll, this.#fd, file, offset, length))
+    return this.#writable ? count : -1
+  }
+
+  splice(to: StreamHandle): Splice | undefined {
+    return to instanceof KernelStream ? new KernelSplice(this.#poll, this, to) : undefined
+  }
+
+  get readable(): boolean {
+    return this.#readable
+  }
+
+  get writable(): boolean {
+    return this.#writable
   }
 
   shutdown(done: (error?: unknown) => void): void {
     const result = this.#poll.system.shutdown(this.#fd, LINUX.SHUT_WR)
-    queueMicrotask(() => done(result < 0 ? systemError('shutdown', result) : undefined))
+    this.#shut = result === 0
+    // The system has forgotten that there was a connection, and may still know why.
+    if (result === -ENOTCONN) this.#failure = this.#lastError() || this.#failure
+    const error = result < 0 ? systemError('shutdown', result === -ENOTCONN ? this.#failure || result : result) : undefined
+    queueMicrotask(() => done(error))
+  }
+
+  #lastError(): number {
+    const { system, memory } = this.#poll
+    memory.length.setInt(4)
+    return system.getsockopt(this.#fd, SOL_SOCKET, SO_ERROR, memory.option.address, memory.length.address) < 0 ? 0 : -memory.option.int()
   }
 
   mayLose(): boolean {
-    if (this.#fd < 0) return false
-    return this.#queued(LINUX.SIOCINQ) !== 0 || this.#queued(LINUX.SIOCOUTQ) !== 0
+    // Behind the peer's end nothing comes that the system would answer with a reset.
+    if (this.#fd < 0 || this.#ended) return false
+    if (this.#queued(LINUX.SIOCINQ) > 0) return true
+    // What was sent on a UNIX socket is in the peer's hands. On TCP the end itself counts as a byte that is on its way.
+    return this.remote?.family !== 'unix' && this.#queued(LINUX.SIOCOUTQ) > (this.#shut ? 1 : 0)
   }
 
   /** Bytes in a queue of the system; a socket that broke has none to lose. */
@@ -176,18 +263,25 @@ export class KernelStream implements StreamHandle, Polled {
   destroy(reset: boolean): void {
     const fd = this.#fd
     if (fd < 0) return
+    // Errors go on saying whose they are.
     void this.local
     void this.remote
     this.#fd = -1
-    const { system, memory } = this.#poll
-    if (reset) {
-      memory.option.setInt(1)
-      memory.option.setInt(0, 4)
-      system.setsockopt(fd, LINUX.SOL_SOCKET, LINUX.SO_LINGER, memory.option.address, LAYOUTS.linger.size)
-    } else if (this.lingers) dontLinger(this.#poll, fd)
-    system.close(fd)
+    if (reset) resetAtClose(this.#poll, fd)
+    else if (this.lingers) dontLinger(this.#poll, fd)
+    this.#poll.system.close(fd)
     this.#poll.remove(this.#place)
     this.unref()
+  }
+
+  give(): number {
+    const fd = this.#fd
+    void this.local
+    void this.remote
+    this.#fd = -1
+    this.#poll.remove(this.#place, fd)
+    this.unref()
+    return fd
   }
 
   ref(): void {
@@ -201,6 +295,13 @@ export class KernelStream implements StreamHandle, Polled {
     this.#refed = false
     this.#poll.release()
   }
+}
+
+/** Makes the close of a TCP socket a reset, which drops what is not sent yet. */
+export function resetAtClose({ system, memory }: Poll, fd: number): void {
+  memory.option.setInt(1, LAYOUTS.linger.l_onoff)
+  memory.option.setInt(0, LAYOUTS.linger.l_linger)
+  system.setsockopt(fd, SOL_SOCKET, SO_LINGER, memory.option.address, LAYOUTS.linger.size)
 }
 
 /** `getsockname` or `getpeername`; undefined for a socket that has none any more. */

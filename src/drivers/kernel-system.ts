@@ -15,6 +15,7 @@ export interface System {
   connect(fd: number, name: Pointer, length: number): number
   recv(fd: number, into: Pointer, length: number, flags: number): number
   send(fd: number, data: Pointer, length: number, flags: number): number
+  sendto(fd: number, data: Pointer, length: number, flags: number, name: Pointer, nameLength: number): number
   recvmsg(fd: number, message: Pointer, flags: number): number
   sendmsg(fd: number, message: Pointer, flags: number): number
   recvmmsg(fd: number, messages: Pointer, count: number, flags: number, timeout: Pointer): number
@@ -28,6 +29,7 @@ export interface System {
   epoll_create1(flags: number): number
   epoll_ctl(epoll: number, op: number, fd: number, event: Pointer): number
   epoll_wait(epoll: number, events: Pointer, most: number, timeout: number): number
+  poll(descriptors: Pointer, count: number, timeout: number): number
   ioctl(fd: number, request: number, value: Pointer): number
   fcntl(fd: number, command: number, value: number): number
   splice(from: number, fromOffset: Pointer, to: number, toOffset: Pointer, length: number, flags: number): number
@@ -51,6 +53,7 @@ const SIGNATURES: Readonly<Record<CallName, readonly [Signature['gives'], readon
   connect: [int, [int, pointer, int]],
   recv: [long, [int, pointer, long, int]],
   send: [long, [int, pointer, long, int]],
+  sendto: [long, [int, pointer, long, int, pointer, int]],
   recvmsg: [long, [int, pointer, int]],
   sendmsg: [long, [int, pointer, int]],
   recvmmsg: [int, [int, pointer, int, int, pointer]],
@@ -64,6 +67,7 @@ const SIGNATURES: Readonly<Record<CallName, readonly [Signature['gives'], readon
   epoll_create1: [int, [int]],
   epoll_ctl: [int, [int, int, int, pointer]],
   epoll_wait: [int, [int, pointer, int, int]],
+  poll: [int, [pointer, long, int]],
   ioctl: [int, [int, long, pointer]],
   fcntl: [int, [int, int, long]],
   splice: [long, [int, pointer, int, pointer, long, int]],
@@ -123,7 +127,14 @@ const CODES = new Map(Object.entries(constants.errno).map(([code, number]) => [n
 CODES.set(constants.errno.EAGAIN, 'EAGAIN').set(constants.errno.EOPNOTSUPP, 'EOPNOTSUPP')
 
 export const EAGAIN: number = constants.errno.EAGAIN
+export const ECONNRESET: number = constants.errno.ECONNRESET
 export const EINPROGRESS: number = constants.errno.EINPROGRESS
+export const ECONNREFUSED: number = constants.errno.ECONNREFUSED
+export const EADDRINUSE: number = constants.errno.EADDRINUSE
+export const EMSGSIZE: number = constants.errno.EMSGSIZE
+export const EINVAL: number = constants.errno.EINVAL
+export const EIO: number = constants.errno.EIO
+export const ENOBUFS: number = constants.errno.ENOBUFS
 
 /** What a call reported with `result`, as an error with its POSIX code. */
 export function systemError(call: string, result: number): NodeJS.ErrnoException {
