@@ -15,6 +15,10 @@ const DRIVER_TYPES = [
     'datagram-out',
     'inbound',
     'outbound',
+    'relay',
+    'passing',
+    'adopt',
+    'send-file',
     'interop',
     'lifetime',
     'owner',
@@ -46,7 +50,7 @@ const DOORS = ['index', 'testing/index', 'drivers/kernel', 'dialects/dictu', 'di
 
 const LONGEST_FILE = 800
 /** Lines of code, neither blank nor comment, of the files directly in src/; docs/architecture.md says what they are. */
-const LARGEST_CORE = 10_900
+const LARGEST_CORE = 11_450
 const DEEPEST = 2
 /** Names of a mechanism, not of a topic: each becomes a drawer. */
 const DRAWERS = /^(?:utils?|common|helpers?|types|interfaces|constants|core|misc|shared|lib)(?:\.ts)?$/

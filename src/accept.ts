@@ -10,7 +10,7 @@ import { type Address, formatAddress } from './address.js'
 import { Connection } from './connection.js'
 import { arm, shouldYield, turn } from './deadline.js'
 import type { ListenerHandle, StreamHandle } from './driver.js'
-import { again, broken, Closed, CODES, Denied, type ErrorFacts, SocketError, systemCode, systemFailure, TlsError } from './errors.js'
+import { again, broken, Busy, Closed, CODES, Denied, type ErrorFacts, SocketError, systemCode, systemFailure, TlsError } from './errors.js'
 import {
   getOption,
   type OptionInputs,
@@ -23,6 +23,7 @@ import {
 } from './options.js'
 import type { Origin } from './lifetime.js'
 import { guard, type Member, move, type Owned, type Owner, placeOf, tell } from './owner.js'
+import { descriptorOf, type Giver, giveUp, mustGive } from './passing.js'
 import { type Readiness, refusedBy, type Wanted, type Watched } from './select.js'
 import type { Bytes, CloseReport, Defaults, Wait } from './stream.js'
 import { secure } from './tls.js'
@@ -349,6 +350,40 @@ export class Listener implements Owned, Watched {
     if (this.#origin.tls === undefined)
       throw new TlsError('NEEDS_CERTIFICATE', `${this.endpoint} does not speak TLS`, this.#facts('reloadTls'))
     this.#origin.tls.reload(o)
+  }
+
+  /** The number of its descriptor, where the driver knows one. */
+  get descriptor(): number | undefined {
+    return descriptorOf(this.#handle)
+  }
+
+  /**
+   * Gives the descriptor away, listening and with the connections that wait in it; a UNIX path stays where it is. Consumes this
+   * listener.
+   *
+   * @throws `Busy` while an `accept` waits, a handshake is under way, a server takes its connections or some are ready;
+   *   `SystemFailure/UNSUPPORTED` where the driver cannot
+   */
+  release(): number {
+    return this.giver.give('release')
+  }
+
+  /** @internal for `sendDescriptors` */
+  get giver(): Giver {
+    const facts = (op: string) => this.#facts(op)
+    const mayGive = (op: string) => {
+      if (this.#refusal !== undefined) throw again(this.#refusal, facts(op))
+      mustGive(this.#handle, this.driver, facts(op))
+      const pending = this.#operation ?? (this.#hasNews ? 'a connection nobody has taken' : undefined)
+      if (pending !== undefined) throw new Busy('BUSY', `${CODES.Busy.BUSY}: ${op} while there is ${pending}`, facts(op))
+    }
+    const give = (op: string) => {
+      mayGive(op)
+      const descriptor = giveUp(this.#handle, this.driver, facts(op))
+      this.#end(new Closed('CONSUMED', `${CODES.Closed.CONSUMED}: ${op}`, facts(op)), undefined)
+      return descriptor
+    }
+    return { mayGive, give, number: this.descriptor }
   }
 
   /** The value of an option of the listener, or what the connections it accepts are made with. `docs/options.md` has all of them. */

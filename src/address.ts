@@ -7,7 +7,7 @@
  */
 
 import { domainToASCII } from 'node:url'
-import { AddressError, type CodeOf, invalidType, nearest, printable, refuseUnknown, show } from './errors.js'
+import { AddressError, type CodeOf, invalidType, nearest, outOfRange, printable, refuseUnknown, show } from './errors.js'
 
 /** An IP address and port, in canonical spelling: what a socket is bound or connected to. */
 export interface IpAddress {
@@ -59,6 +59,16 @@ export interface UnixEndpoint {
   readonly path: string
   readonly abstract: boolean
 }
+/** A socket that somebody else made and this process has the descriptor of: `{ fd: 3 }`. */
+export interface DescriptorEndpoint {
+  /** The number of the descriptor, which belongs to the socket from then on. */
+  fd: number
+  /** `'tls'` for TLS on top of a stream or a listener. */
+  transport?: 'tls' | undefined
+  /** As `inheritedDescriptors` gives it; it changes nothing. */
+  name?: string | undefined
+}
+
 /** An endpoint that was checked and brought into its one normal form. Frozen, and itself a valid {@link Endpoint}. */
 export type ParsedEndpoint = IpEndpoint | UnixEndpoint
 
@@ -69,6 +79,7 @@ const PARSED: WeakSet<object> = new WeakSet()
 
 /** `sun_path` has 108 bytes, the last of a path is a NUL, the first of an abstract name is one. */
 export const LONGEST_PATH = 107
+const MOST_DESCRIPTOR = 2 ** 31 - 1
 const LONGEST_NAME = 253
 const LONGEST_LABEL = 63
 
@@ -97,6 +108,17 @@ export function parseEndpoint(endpoint: Endpoint | ParsedEndpoint): ParsedEndpoi
   if (endpoint instanceof URL) return parseText(urlText(endpoint))
   if (PARSED.has(endpoint)) return endpoint as ParsedEndpoint
   return parseObject(endpoint as EndpointObject)
+}
+
+/** A {@link DescriptorEndpoint}, checked; undefined for any other endpoint. */
+export function descriptorIn(endpoint: unknown): DescriptorEndpoint | undefined {
+  if (typeof endpoint !== 'object' || endpoint === null || !Object.hasOwn(endpoint, 'fd')) return undefined
+  refuseUnknown(endpoint, ['fd', 'transport', 'name'], 'endpoint')
+  const { fd, transport } = endpoint as DescriptorEndpoint
+  if (typeof fd !== 'number') throw invalidType('endpoint.fd', 'the number of a descriptor', fd)
+  if (!Number.isInteger(fd) || fd < 0 || fd > MOST_DESCRIPTOR) throw outOfRange('endpoint.fd', 'the number of a descriptor', fd)
+  if (transport !== undefined && transport !== 'tls') throw outOfRange('endpoint.transport', "'tls', or absent, beside fd", transport)
+  return { fd, transport }
 }
 
 function parseText(text: string): ParsedEndpoint {

@@ -10,12 +10,13 @@ import {
   isUnixEndpoint,
   type ParsedEndpoint,
   reachableEndpoint,
+  type Transport,
 } from './address.js'
 import { oneOf } from './arguments.js'
 import { DatagramSocket } from './datagram.js'
 import type { DatagramUrl } from './datagram-life.js'
 import { refusePast, spanning, within } from './deadline.js'
-import type { BindSettings, Driver } from './driver.js'
+import type { BindSettings, DatagramHandle, Driver } from './driver.js'
 import { AddressError, type ErrorFacts, OptionError, show, SystemFailure, systemFailure } from './errors.js'
 import { type CreationOptions, creationOptions } from './options.js'
 import { type Owner, placeOf } from './owner.js'
@@ -113,9 +114,10 @@ export async function connectDatagram(
 
 type Open = (at: Address, to: Address | undefined, endpoint: (local: Address) => string) => Promise<DatagramSocket>
 
-function opener({ driver, owner, policy, resolver }: Ground, endpoint: ParsedEndpoint, o: BindOptions, facts: ErrorFacts): Open {
+function opener(ground: Ground, endpoint: ParsedEndpoint, o: BindOptions, facts: ErrorFacts): Open {
+  const { driver, owner } = ground
   const { transport } = endpoint
-  const { clock, limits, budget } = owner.shared
+  const { clock } = owner.shared
   const where = placeOf(owner.shared)
   owner.mustLive(facts)
   const wait = { deadline: o.deadline, signal: o.signal }
@@ -125,37 +127,51 @@ function opener({ driver, owner, policy, resolver }: Ground, endpoint: ParsedEnd
     throw new SystemFailure('UNSUPPORTED', `the ${driver.name} driver has no ${transport}: sockets: ${lacking}`, facts)
   }
   const options = creationOptions({ kind: 'datagram', transport: transport === 'udp' ? 'udp' : 'unix', driver, facts }, o)
-  return async (at, to, endpointFor) => {
-    const meter = { unread: 0 }
-    const settings: BindSettings = {
-      type: transport === 'unixpacket' ? 'seqpacket' : 'datagram',
-      to,
-      reuseAddress: o.reuseAddress ?? false,
-      reusePort: o.reusePort ?? false,
-      ipv6Only: o.ipv6Only ?? false,
-      queue: { count: limits.datagrams, bytes: limits.datagramBytes },
-      held(change) {
-        meter.unread += change
-        budget.change(change)
-      },
-      options,
-    }
-    let handle
-    try {
-      handle = await driver.bind(at, settings)
-    } catch (error) {
-      throw failure(error, facts)
-    }
-    try {
-      refusePast(wait, clock, () => facts)
-    } catch (error) {
-      handle.close(() => {})
-      throw error
-    }
-    const { name } = driver
-    const origin = { owner, driver: name, transport, ipv6Only: settings.ipv6Only, resolver, policy, meter }
-    return new DatagramSocket(handle, { ...origin, endpoint: endpointFor(handle.local) as DatagramUrl }).given(where)
+  const asked = { reuseAddress: o.reuseAddress ?? false, reusePort: o.reusePort ?? false, ipv6Only: o.ipv6Only ?? false, options }
+  return (at, to, endpointFor) => {
+    const type = transport === 'unixpacket' ? 'seqpacket' : 'datagram'
+    const open = (settings: BindSettings) => driver.bind(at, settings)
+    return made(ground, { ...asked, type, to }, open, (local) => [endpointFor(local), transport], wait, facts, where)
   }
+}
+
+/** The socket over a handle that `open` gives; `named` gives its endpoint and transport, or throws, and it is closed then. */
+export async function made(
+  { driver, owner, policy, resolver }: Ground,
+  asked: Omit<BindSettings, 'queue' | 'held'>,
+  open: (settings: BindSettings) => Promise<DatagramHandle>,
+  named: (local: Address) => [endpoint: string, transport: Transport],
+  wait: Wait,
+  facts: ErrorFacts,
+  where: string | undefined,
+): Promise<DatagramSocket> {
+  const { clock, limits, budget } = owner.shared
+  const meter = { unread: 0 }
+  const settings: BindSettings = {
+    ...asked,
+    queue: { count: limits.datagrams, bytes: limits.datagramBytes },
+    held(change) {
+      meter.unread += change
+      budget.change(change)
+    },
+  }
+  let handle
+  try {
+    handle = await open(settings)
+  } catch (error) {
+    throw failure(error, facts)
+  }
+  let endpoint: string
+  let transport: Transport
+  try {
+    refusePast(wait, clock, () => facts)
+    ;[endpoint, transport] = named(handle.local)
+  } catch (error) {
+    handle.close(() => {})
+    throw error
+  }
+  const origin = { owner, driver: driver.name, transport, ipv6Only: settings.ipv6Only, resolver, policy, meter }
+  return new DatagramSocket(handle, { ...origin, endpoint: endpoint as DatagramUrl }).given(where)
 }
 
 /** A wrong argument stays what it is. */

@@ -2,10 +2,25 @@
 
 import type { Duplex } from 'node:stream'
 import type { ReadableStream, WritableStream } from 'node:stream/web'
+import type { Listener } from './accept.js'
 import { type Address, isUnixEndpoint, parseEndpoint } from './address.js'
+import { bytesOf } from './bytes.js'
+import type { DatagramSocket } from './datagram.js'
 import { Delivery, type DeliveryMode } from './delivery.js'
 import type { StreamHandle } from './driver.js'
-import { again, broken, Busy, Closed, CODES, type ErrorFacts, OptionError, reported, type SocketError, TlsError } from './errors.js'
+import {
+  again,
+  broken,
+  Busy,
+  Closed,
+  CODES,
+  type ErrorFacts,
+  OptionError,
+  outOfRange,
+  reported,
+  type SocketError,
+  TlsError,
+} from './errors.js'
 import type { Codec } from './framing.js'
 import { Chunks, type Claim } from './inbound.js'
 import { handleOfStream, toDuplex, toReadableStream, toWritableStream } from './interop.js'
@@ -22,6 +37,9 @@ import {
   type SettableName,
 } from './options.js'
 import { currentOwner, defaultOwner, guard, move, type Owned, type Owner, placeOf, tell } from './owner.js'
+import { handled } from './outbound.js'
+import { checkedPassed, DescriptorFeed, type Giver, mustPass, type ReceiveDescriptorsOptions, type ReceivedDescriptors } from './passing.js'
+import { type FileSource, sendFile, type SendFileOptions } from './send-file.js'
 import { type Readiness, readinessOf, refusedBy, type Wanted, type Watched } from './select.js'
 import type {
   Bytes,
@@ -81,6 +99,11 @@ export class Connection implements Owned, Watched {
   /** Unique in the process. */
   get id(): number {
     return this.#life.id
+  }
+
+  /** @internal for `relay`, and for what takes its descriptor */
+  get life(): Lifetime {
+    return this.#life
   }
 
   /** What its errors repeat. @internal */
@@ -298,6 +321,33 @@ export class Connection implements Owned, Watched {
     return this.#life.out.tryWrite(data)
   }
 
+  /**
+   * Sends a file, or the bytes of it from `start` to before `end`, in its turn among the writes; resolves with how many bytes
+   * that were. Where the driver can (sendfile(2), a plain socket of the kernel driver) they never come into the process;
+   * elsewhere, and over TLS, 64 KiB of them at a time do. `file` is a path, `{ fd }` or a `FileHandle`; the latter two stay
+   * open, and their position is neither used nor moved.
+   *
+   * ```ts
+   * import { writeFileSync } from 'node:fs'
+   * import { tmpdir } from 'node:os'
+   * import { join } from 'node:path'
+   * import { connect, serve } from 'fairlead'
+   *
+   * const path = join(tmpdir(), 'fairlead-example.txt')
+   * writeFileSync(path, 'the contents of a file')
+   * await using server = await serve('tcp://127.0.0.1:0', {}, (client) => client.sendFile(path, { start: 4 }))
+   * await using client = await connect(server.endpoints[0])
+   * console.log(new TextDecoder().decode(await client.readAll())) // contents of a file
+   * ```
+   *
+   * @throws `SystemFailure` with `bytesWritten` for what the file does not allow, and the connection goes on: `ENOENT`, `EACCES`, …,
+   *   `NOT_A_FILE` for what is no regular file, `FILE_TOO_SHORT` where it ends before `end`, or shrinks meanwhile; and what
+   *   `write` rejects with
+   */
+  sendFile(file: FileSource, o: SendFileOptions = {}): Promise<number> {
+    return handled(sendFile(this.#life.out, this.#life.handle, (op) => this.facts(op), file, o))
+  }
+
   /** Resolves when everything written has been handed to the system. */
   flush(o?: Wait): Promise<void> {
     return this.#life.out.flush(o)
@@ -311,6 +361,71 @@ export class Connection implements Owned, Watched {
   /** Ends the write direction behind everything written; reading goes on. Idempotent. */
   end(o?: Wait): Promise<void> {
     return this.#life.out.end(o)
+  }
+
+  // Descriptors
+
+  /** The number of its descriptor, where the driver knows one: for a look, as it stays this connection's. */
+  get descriptor(): number | undefined {
+    return this.#life.number
+  }
+
+  /**
+   * Gives the descriptor away, open and as it is, to be handed to something else; it is yours to close. Consumes this
+   * connection.
+   *
+   * @throws `Busy` while an operation is pending (`BUSY`), bytes were received and not read (`UNREAD`) or accepted and not sent
+   *   (`UNSENT`); `SystemFailure/UNSUPPORTED` over TLS, and where the driver cannot
+   */
+  release(): number {
+    return this.#life.give('release')
+  }
+
+  /**
+   * Sends descriptors along with the first byte of `data` (SCM_RIGHTS, unix(7)), over a plain UNIX connection of the kernel
+   * driver: numbers, which stay yours, and sockets, which are consumed once they are sent. Settles as `write` does.
+   *
+   * @param data what they come with, at least one byte. Default: one zero byte
+   * @throws `SystemFailure` for what the system does not send (`EBADF`, …) with nothing sent, and the connection goes on; `Busy`
+   *   for a socket that is in use; `SystemFailure/UNSUPPORTED`; and what `write` rejects with
+   */
+  sendDescriptors(
+    descriptors: readonly (number | Connection | Listener | DatagramSocket)[],
+    data: Bytes = new Uint8Array(1),
+    o?: Wait,
+  ): Promise<void> {
+    return handled(this.#sendDescriptors(descriptors, data, o))
+  }
+
+  async #sendDescriptors(descriptors: readonly unknown[], data: Bytes, o: Wait | undefined): Promise<void> {
+    const op = 'sendDescriptors'
+    const { handle, origin, out } = this.#life
+    this.#life.mustLive(op)
+    mustPass(handle, op, origin.driver, this.facts(op))
+    const bytes = bytesOf(data, 'data')
+    if (bytes.length === 0) throw outOfRange('data', 'at least one byte', 'none')
+    const passed = checkedPassed(descriptors, (value) => (value as { giver?: Giver } | null)?.giver)
+    for (const one of passed) if (typeof one !== 'number') one.mayGive(op)
+    await out.feed(new DescriptorFeed(handle, passed, bytes, () => this.facts(op)), o)
+  }
+
+  /**
+   * As `read`, with the descriptors that came along with these bytes, in their order; none for bytes that came without. They
+   * are yours: adopt or close them. Descriptors that come with bytes which another verb reads, peeks at or waits for are closed.
+   *
+   * @throws `Denied/DESCRIPTORS` where more came than `max`: none of them is open then, the bytes stay readable, and the
+   *   connection goes on. `SystemFailure/UNSUPPORTED`; and what `read` rejects with
+   */
+  async receiveDescriptors(o: ReceiveDescriptorsOptions = {}): Promise<ReceivedDescriptors | null> {
+    const op = 'receiveDescriptors'
+    this.#life.mustLive(op)
+    mustPass(this.#life.handle, op, this.driver, this.facts(op))
+    return this.#life.in.receiveDescriptors(o)
+  }
+
+  /** @internal for `sendDescriptors` */
+  get giver(): Giver {
+    return this.#life
   }
 
   // Ending

@@ -104,15 +104,40 @@ export class DatagramInbound {
 
   receiveMany(max: number, o: Wait | undefined): Promise<Datagram[]> {
     const most = Math.min(limit('max', max, 1), this.#side.shared.limits.datagrams)
+    const together = this.#handle.receiveMany !== undefined
     const attempt = () => {
+      if (together && this.#ahead === undefined && this.#trouble === undefined) {
+        try {
+          return this.#fetchMany(most)
+        } catch (error) {
+          throw this.#side.failure(error, 'receiveMany', 'read')
+        }
+      }
       const first = this.#take('receiveMany')
       if (first === undefined) return undefined
       const all = [first]
       // An error waits for the next operation, as there is something to give already.
-      while (all.length < most && this.#look() === 'datagram') all.push(this.#take('receiveMany') as Datagram)
+      if (!together) while (all.length < most && this.#look() === 'datagram') all.push(this.#take('receiveMany') as Datagram)
+      else if (most > 1) {
+        try {
+          all.push(...(this.#fetchMany(most - 1) ?? []))
+        } catch (error) {
+          this.#trouble = { error }
+        }
+      }
       return all
     }
     return this.#run('receiveMany', attempt, o)
+  }
+
+  /** As the driver gives them: nothing is made for each. */
+  #fetchMany(most: number): Datagram[] | undefined {
+    const all: Datagram[] | undefined = this.#handle.receiveMany?.(most)
+    if (all === undefined) return undefined
+    this.datagramsRead += all.length
+    for (const { data } of all) this.bytesRead += data.length
+    this.heard = all.at(-1)?.from
+    return all
   }
 
   tryReceive(): Datagram | undefined {

@@ -1,12 +1,24 @@
 /** The life of a datagram socket: what its driver, its two halves and its owner hold of it, and the one place where it ends. */
 
 import { abortReason } from './accept.js'
-import { formatAddress } from './address.js'
+import { type Address, formatAddress } from './address.js'
 import { DatagramInbound, type DatagramSide } from './datagram-in.js'
 import { DatagramOutbound, type Route } from './datagram-out.js'
 import { arm } from './deadline.js'
 import type { DatagramHandle, StreamEvents } from './driver.js'
-import { again, Broken, broken, Closed, CODES, type ErrorFacts, type Phase, type SocketError, systemCode, systemFailure } from './errors.js'
+import {
+  again,
+  Broken,
+  broken,
+  Closed,
+  CODES,
+  type ErrorFacts,
+  type Phase,
+  type SocketError,
+  systemCode,
+  SystemFailure,
+  systemFailure,
+} from './errors.js'
 import { type Member, type Owned, type Owner, type Shared, tell } from './owner.js'
 import type { CloseReport, Wait } from './stream.js'
 import { nextId } from './trace.js'
@@ -96,7 +108,10 @@ export class DatagramLife implements DatagramSide, StreamEvents, Member {
   /** What the world did is `Broken`; what the system would not do is `SystemFailure`. */
   failure(error: unknown, op: string, phase: Phase): SocketError {
     const code = systemCode(error)
-    const facts = { ...this.facts(op), phase }
+    // A driver may know more: for whom the datagram was, and how long it could have been.
+    const { to, limit } = Object(error) as { to?: Address; limit?: number }
+    const facts = { ...this.facts(op), ...(to && { remote: formatAddress(to) }), phase }
+    if (code === 'EMSGSIZE' && limit !== undefined) return new SystemFailure(code, (error as Error).message, { ...facts, cause: error })
     return code !== undefined && Object.hasOwn(CODES.Broken, code) ? broken(error, facts) : systemFailure(error, facts)
   }
 
@@ -163,6 +178,12 @@ export class DatagramLife implements DatagramSide, StreamEvents, Member {
     const error = abortReason(reason, this.facts('abort'))
     this.#refuse(error)
     this.#give(error)
+  }
+
+  /** Its descriptor was given away. */
+  hand(error: SocketError): void {
+    this.#refuse(error)
+    this.#shut()
   }
 
   #refuse(error: SocketError): void {

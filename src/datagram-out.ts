@@ -41,9 +41,22 @@ export interface Route {
 const LONGEST = { ipv4: 65_507, ipv6: 65_527, unix: Number.POSITIVE_INFINITY }
 /** Sends that `sendMany` has under way. */
 const BATCH = 64
+/** Datagrams that are given to a driver together. */
+const TOGETHER = 256
+const NOTHING: Uint8Array = new Uint8Array(0)
 const DONE: Promise<void> = Promise.resolve()
 
 function ignore(): void {}
+
+/** One of those that are given to the driver together; used again for the next ones. */
+interface Place {
+  data: Uint8Array
+  to: Address | undefined
+}
+
+function mustBeOutgoing(outgoing: unknown): void {
+  if (typeof outgoing !== 'object' || outgoing === null) throw invalidType('a datagram of the batch', 'an object with data', outgoing)
+}
 
 /** A datagram on its way out. Mostly it is settled before anybody could ask for a promise. */
 class Sending {
@@ -97,6 +110,7 @@ export class DatagramOutbound {
   /** What was sent to last, as it was spelled and as the address it is: both need no check. */
   #asked: unknown
   #reached: Address | undefined
+  #places: Place[] | undefined
   /** Sends the driver has not taken, in order. */
   readonly #queue: Set<Sending> = new Set()
   /** The driver takes nothing until it says so. */
@@ -132,21 +146,32 @@ export class DatagramOutbound {
     try {
       if (this.#refusal !== undefined) throw again(this.#refusal, this.#side.facts(op))
       const bytes = bytesOf(data, 'data')
-      if (to === undefined || this.#handle.remote !== undefined) return this.#submit(bytes, this.#peer(to, op), o, op)
-      let address = to === this.#in.heard ? this.#in.heard : to === this.#asked ? this.#reached : undefined
-      if (address === undefined) {
-        const target = this.#target(to, op)
-        if ('transport' in target) return this.#sendNamed(bytes, target, o, op)
-        if (!this.fits(target)) throw this.#unfit(target, op)
-        address = target
-        // What could be changed by its owner is looked at each time.
-        if (typeof to === 'string' || Object.isFrozen(to)) [this.#asked, this.#reached] = [to, target]
-      }
-      if (this.#route.policy !== undefined) this.#permit(address, undefined, op)
-      return this.#submit(bytes, address, o, op)
+      const where = this.#where(to, op)
+      return where !== undefined && 'transport' in where ? this.#sendNamed(bytes, where, o, op) : this.#submit(bytes, where, o, op)
     } catch (error) {
       return this.#reject(error)
     }
+  }
+
+  /** The address to send to, undefined for the peer of a connected socket, or the endpoint whose name has to be looked up. */
+  #where(to: Endpoint | Address | undefined, op: string): Address | IpEndpoint | undefined {
+    if (to !== undefined && to === this.#asked) {
+      if (this.#reached !== undefined) this.#permit(this.#reached, undefined, op)
+      return this.#reached
+    }
+    let address: Address | undefined
+    if (to === undefined || this.#handle.remote !== undefined) this.#peer(to, op)
+    else if (to === this.#in.heard) address = this.#in.heard
+    else {
+      const target = this.#target(to, op)
+      if ('transport' in target) return target
+      if (!this.fits(target)) throw this.#unfit(target, op)
+      address = target
+    }
+    // What could be changed by its owner is looked at each time.
+    if (typeof to === 'string' || (to !== undefined && Object.isFrozen(to))) [this.#asked, this.#reached] = [to, address]
+    if (address !== undefined) this.#permit(address, undefined, op)
+    return address
   }
 
   #reject(error: unknown): Promise<never> {
@@ -263,10 +288,15 @@ export class DatagramOutbound {
     }
   }
 
+  #tooLong(length: number, to: Address | undefined, op: string): SystemFailure | undefined {
+    const longest = LONGEST[(to ?? (this.#handle.remote as Address)).family]
+    return length > longest ? this.#error('EMSGSIZE', `the datagram has ${length} bytes, the limit is ${longest}`, op) : undefined
+  }
+
   #submit(bytes: Uint8Array, to: Address | undefined, o: Wait | undefined, op: string): Promise<void> {
     const { length } = bytes
-    const longest = LONGEST[(to ?? (this.#handle.remote as Address)).family]
-    if (length > longest) return this.#reject(this.#error('EMSGSIZE', `the datagram has ${length} bytes, the limit is ${longest}`, op))
+    const tooLong = this.#tooLong(length, to, op)
+    if (tooLong !== undefined) return this.#reject(tooLong)
     // A name may have been looked up meanwhile.
     if (this.#refusal !== undefined) return this.#reject(again(this.#refusal, this.#side.facts(op)))
     const sending = new Sending(bytes, to, op)
@@ -386,7 +416,7 @@ export class DatagramOutbound {
       if (failed !== undefined) throw failed.error
     }
     const one = (outgoing: Outgoing) => {
-      if (typeof outgoing !== 'object' || outgoing === null) throw invalidType('a datagram of the batch', 'an object with data', outgoing)
+      mustBeOutgoing(outgoing)
       const promise = this.send(outgoing.data, outgoing.to, left(), 'sendMany')
       if (promise === DONE) return void sent++
       under.push(promise)
@@ -395,7 +425,11 @@ export class DatagramOutbound {
     const pending = () => {}
     this.#errands.set(pending, 'sendMany')
     try {
-      if (Symbol.iterator in Object(batch)) {
+      if (Symbol.iterator in Object(batch) && this.#handle.sendMany !== undefined) {
+        await this.#sendTogether(batch as Iterable<Outgoing>, left, (count) => {
+          sent += count
+        })
+      } else if (Symbol.iterator in Object(batch)) {
         for (const outgoing of batch as Iterable<Outgoing>) {
           const settling = one(outgoing)
           if (settling !== undefined) await settling
@@ -412,6 +446,57 @@ export class DatagramOutbound {
       throw again(error, { op: 'sendMany', datagramsWritten: sent })
     } finally {
       this.#errands.delete(pending)
+    }
+  }
+
+  /** Gives the driver many at once; nothing is made for each of them. */
+  async #sendTogether(batch: Iterable<Outgoing>, left: () => Wait | undefined, count: (sent: number) => void): Promise<void> {
+    // Another batch may be waiting with those of this socket.
+    const places = this.#places ?? []
+    this.#places = undefined
+    const list: Place[] = []
+    try {
+      for (const outgoing of batch) {
+        mustBeOutgoing(outgoing)
+        const data = bytesOf(outgoing.data, 'data')
+        let where = this.#where(outgoing.to, 'sendMany')
+        if (where !== undefined && 'transport' in where) [where] = await this.#lookUp(where, left(), 'sendMany')
+        const tooLong = this.#tooLong(data.length, where, 'sendMany')
+        if (tooLong !== undefined) throw tooLong
+        const place = (places[list.length] ??= { data, to: where })
+        place.data = data
+        place.to = where
+        if (list.push(place) < TOGETHER) continue
+        await this.#handTogether(list, left, count)
+        list.length = 0
+        if (!shouldYield()) continue
+        await turn()
+        refusePast(left(), this.#side.shared.clock, () => this.#side.facts('sendMany'))
+      }
+    } catch (error) {
+      // What came before it is sent first.
+      if (list.length < TOGETHER) await this.#handTogether(list, left, count)
+      throw error
+    }
+    await this.#handTogether(list, left, count)
+    for (const place of places) place.data = NOTHING
+    this.#places = places
+  }
+
+  async #handTogether(list: readonly Place[], left: () => Wait | undefined, count: (sent: number) => void): Promise<void> {
+    for (let first = 0; first < list.length;) {
+      if (!this.ready) await this.waitWritable(left())
+      if (this.#refusal !== undefined) throw again(this.#refusal, this.#side.facts('sendMany'))
+      let taken: number
+      try {
+        taken = this.#handle.sendMany?.(list, first) ?? 0
+      } catch (error) {
+        throw this.#side.failure(error, 'sendMany', 'write')
+      }
+      this.#blocked = taken === 0
+      this.datagramsWritten += taken
+      count(taken)
+      for (const end = first + taken; first < end; first++) this.bytesWritten += (list[first] as Place).data.length
     }
   }
 

@@ -8,6 +8,9 @@ import { Delivery, type DeliveryMode } from './delivery.js'
 import type { DatagramHandle } from './driver.js'
 import {
   AddressError,
+  Busy,
+  Closed,
+  CODES,
   type CodeOf,
   type ErrorFacts,
   invalidType,
@@ -29,6 +32,7 @@ import {
   type SettableName,
 } from './options.js'
 import { guard, move, type Owned, type Owner, tell } from './owner.js'
+import { descriptorOf, type Giver, giveUp, mustGive } from './passing.js'
 import { type Readiness, refusedBy, type Wanted, type Watched } from './select.js'
 import type { Bytes, CloseReport, DatagramStats, Wait } from './stream.js'
 
@@ -297,6 +301,45 @@ export class DatagramSocket implements Owned, Watched {
       const where = `${o.interface === undefined ? '' : ` on ${show(o.interface)}`}${o.source === undefined ? '' : ` from ${show(o.source)}`}`
       throw new SystemFailure(code as CodeOf<'SystemFailure'>, `cannot ${op} ${group}${where}: ${message}`, { ...facts, cause })
     }
+  }
+
+  // Descriptors
+
+  /** The number of its descriptor, where the driver knows one. */
+  get descriptor(): number | undefined {
+    return descriptorOf(this.#life.handle)
+  }
+
+  /**
+   * Gives the descriptor away, bound and as it is, with the datagrams that wait in it. Consumes this socket.
+   *
+   * @throws `Busy` while an operation is pending (`BUSY`) or datagrams were received and not taken (`UNREAD`);
+   *   `SystemFailure/UNSUPPORTED` where the driver cannot
+   */
+  release(): number {
+    return this.giver.give('release')
+  }
+
+  /** @internal for `sendDescriptors` */
+  get giver(): Giver {
+    const { handle, origin } = this.#life
+    const mayGive = (op: string) => {
+      this.#life.mustLive(op)
+      const facts = this.#life.facts(op)
+      mustGive(handle, origin.driver, facts)
+      const pending = this.#life.pending ?? (this.#life.in.busy ? 'a reader' : undefined)
+      if (pending !== undefined) throw new Busy('BUSY', `${CODES.Busy.BUSY}: ${op} while ${pending} has it`, facts)
+      const { unread } = origin.meter
+      if (unread > 0) throw new Busy('UNREAD', `${CODES.Busy.UNREAD}: ${unread} of them at ${op}`, facts)
+    }
+    const give = (op: string) => {
+      mayGive(op)
+      const facts = this.#life.facts(op)
+      const descriptor = giveUp(handle, origin.driver, facts)
+      this.#life.hand(new Closed('CONSUMED', `${CODES.Closed.CONSUMED}: ${op}`, facts))
+      return descriptor
+    }
+    return { mayGive, give, number: this.descriptor }
   }
 
   // Ending

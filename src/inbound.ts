@@ -5,9 +5,10 @@ import { ReceiveBuffer } from './buffer.js'
 import { bufferOf, bytesOf, copyOf, strictText } from './bytes.js'
 import { arm, orTimeout, shouldYield, turn, turned } from './deadline.js'
 import { END, type Source } from './delivery.js'
-import type { StreamHandle } from './driver.js'
+import type { Received, Splice, StreamHandle } from './driver.js'
 import { again, Busy, broken, Cancelled, CODES, type ErrorFacts, FrameError, invalidType, outOfRange, type SocketError } from './errors.js'
 import type { Shared } from './owner.js'
+import { accepted, FEW_DESCRIPTORS, MOST_DESCRIPTORS, type ReceiveDescriptorsOptions, type ReceivedDescriptors } from './passing.js'
 import type { Pending } from './slot.js'
 import type { Bytes, CloseReport, LimitOptions, LineOptions, ReadOptions, Wait } from './stream.js'
 
@@ -181,11 +182,13 @@ export class Inbound {
   /** Moves what the driver has into the buffer; its answers are those of `#pull`. */
   #more(): Uint8Array | null | undefined {
     const chunk = this.#pull(this.#side.shared.limits.receive)
-    if (chunk) {
-      this.#own().push(chunk)
-      this.#hold(chunk.length)
-    }
+    if (chunk) this.#keep(chunk)
     return chunk
+  }
+
+  #keep(chunk: Uint8Array): void {
+    this.#own().push(chunk)
+    this.#hold(chunk.length)
   }
 
   /** An attempt that fetches into the buffer until `found` gives a result; `atEnd` says what to make of the end. */
@@ -342,9 +345,26 @@ export class Inbound {
       this.#break(error)
       return this.#over('readInto')
     }
+    return this.#counted(count)
+  }
+
+  #counted(count: number | null | undefined): number | null | undefined {
     if (count === null) this.#end()
     else if (count !== undefined) this.#count(count)
     return count
+  }
+
+  /** As `take`, of bytes that never come into the process: how many. For when nothing is buffered. */
+  divert(splice: Splice, limit: number, op: string): number | null | undefined {
+    if (this.#ended || this.#error !== undefined) return this.#over(op)
+    let count: number | null | undefined
+    try {
+      count = splice.fill(limit)
+    } catch (error) {
+      this.#break(error)
+      return this.#over(op)
+    }
+    return this.#counted(count)
   }
 
   readExactly(count: number, o: Wait | undefined): Promise<Uint8Array | null> {
@@ -478,6 +498,32 @@ export class Inbound {
     const more = this.#more()
     if (more === null) return this.#error ?? 'end'
     return more && 'bytes'
+  }
+
+  receiveDescriptors(o: ReceiveDescriptorsOptions): Promise<ReceivedDescriptors | null> {
+    const { max = FEW_DESCRIPTORS, ...wait } = o
+    const op = 'receiveDescriptors'
+    return this.#run(op, wait, () => {
+      const [limit, most] = [limitOf(o.limit, this.#side.shared.limits.receive), wholeNumber('max', max, 0, MOST_DESCRIPTORS)]
+      return () => {
+        if (this.#buffer.length > 0) return { data: this.take(limit, op) as Uint8Array, descriptors: [] }
+        if (this.#ended || this.#error !== undefined) return this.#over(op)
+        let received: Received | null | undefined
+        try {
+          received = this.handle.receiveDescriptors?.(limit, most)
+        } catch (error) {
+          this.#break(error)
+          return this.#over(op)
+        }
+        this.#counted(received && received.data.length)
+        return accepted(
+          received,
+          most,
+          (data) => this.#keep(data),
+          () => this.#side.facts(op),
+        )
+      }
+    })
   }
 
   waitReadable(o: Wait | undefined): Promise<void> {

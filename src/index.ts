@@ -10,6 +10,7 @@ export {
   parseEndpoint,
   sameAddress,
   type Address,
+  type DescriptorEndpoint,
   type Endpoint,
   type EndpointObject,
   type IpAddress,
@@ -79,6 +80,7 @@ export {
   type ListenOptions,
   type NetworkOptions,
 } from './network.js'
+export { inheritedDescriptors, type InheritedDescriptor, type InheritedOptions } from './inherited.js'
 export { hostName, interfaces, service, type InterfaceAddress, type NameOptions, type Service } from './names.js'
 export {
   OPTIONS,
@@ -111,6 +113,9 @@ export {
   type PublicOnlyOptions,
 } from './policy.js'
 export { Cidr, classify, isGlobal, type AddressRange, type Classification } from './ranges.js'
+export { relay, type RelayOptions, type RelayReport } from './relay.js'
+export type { ReceivedDescriptors, ReceiveDescriptorsOptions } from './passing.js'
+export type { FileSource, SendFileOptions } from './send-file.js'
 export { cachingResolver, systemResolver, type LookupOptions, type ResolvedAddress, type Resolver } from './resolve.js'
 export { Interests, select, type Interest, type InterestOptions, type Readiness, type Ready, type Selectable } from './select.js'
 export {

@@ -3,10 +3,11 @@
 import { formatAddress } from './address.js'
 import { arm } from './deadline.js'
 import type { StreamEvents, StreamHandle } from './driver.js'
-import { again, Broken, broken, Closed, CODES, Denied, type ErrorFacts, originOf, SocketError, TlsError } from './errors.js'
+import { again, Broken, broken, Busy, Closed, CODES, Denied, type ErrorFacts, originOf, SocketError, TlsError } from './errors.js'
 import { Inbound, type Side } from './inbound.js'
 import { Outbound } from './outbound.js'
 import { type Member, type Owned, type Owner, type Shared, tell } from './owner.js'
+import { descriptorOf, type Giver, giveUp, mustGive } from './passing.js'
 import type { CloseReport, Defaults, Wait } from './stream.js'
 import type { TlsInfo } from './tls.js'
 import { nextId, type OpenEvent } from './trace.js'
@@ -46,7 +47,7 @@ class Late {
  * What is true of a connection whether or not anybody still has its object: the object refers to this, and this to the
  * object only weakly once the object is in the hands of a user. There may be many, so what most never need is made late.
  */
-export class Lifetime implements Side, StreamEvents, Member {
+export class Lifetime implements Side, StreamEvents, Member, Giver {
   readonly id: number
   readonly in: Inbound
   readonly out: Outbound
@@ -181,6 +182,11 @@ export class Lifetime implements Side, StreamEvents, Member {
   /** What a user started and has not come to its end. */
   get operation(): string | undefined {
     return this.#isUpgrading ? 'startTls' : (this.in.waiting ?? this.out.waiting)
+  }
+
+  /** The moment of the last byte in either direction; kept from the first time this is asked. */
+  get lastMove(): number {
+    return (this.#rest.lastMove ??= this.shared.clock.now())
   }
 
   get pending(): string | undefined {
@@ -390,6 +396,30 @@ export class Lifetime implements Side, StreamEvents, Member {
   get legacy(): Origin {
     const { id, openedAt, owner } = this
     return { ...this.origin, owner, heir: { id, openedAt, bytesRead: this.in.bytesRead, bytesWritten: this.out.bytesWritten } }
+  }
+
+  get number(): number | undefined {
+    return descriptorOf(this.handle)
+  }
+
+  mayGive(op: string): void {
+    this.mustLive(op)
+    const facts = this.facts(op)
+    mustGive(this.handle, this.origin.driver, facts)
+    const pending = this.operation ?? (this.in.busy ? 'a reader' : undefined)
+    if (pending !== undefined) throw new Busy('BUSY', `${CODES.Busy.BUSY}: ${op} while ${pending} has it`, facts)
+    if (this.in.buffered > 0) throw new Busy('UNREAD', `${CODES.Busy.UNREAD}: ${this.in.buffered} of them at ${op}`, facts)
+    if (this.out.unsent > 0) throw new Busy('UNSENT', `${CODES.Busy.UNSENT}: ${this.out.unsent} of them at ${op}`, facts)
+  }
+
+  give(op: string): number {
+    this.mayGive(op)
+    const facts = this.facts(op)
+    const descriptor = giveUp(this.handle, this.origin.driver, facts)
+    this.refuse(new Closed('CONSUMED', `${CODES.Closed.CONSUMED}: ${op}`, facts))
+    this.#rest.closing = true
+    this.finish({ clean: true, unsent: 0 }, true)
+    return descriptor
   }
 
   /** Ends without ending the stream, which another object has from now on. */

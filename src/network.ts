@@ -5,6 +5,8 @@ import { Listener } from './accept.js'
 import {
   addressOf,
   type Address,
+  type DescriptorEndpoint,
+  descriptorIn,
   type Endpoint,
   formatEndpoint,
   type IpAddress,
@@ -17,6 +19,7 @@ import {
   reachableEndpoint,
   type Transport,
 } from './address.js'
+import { adoptConnection, adoptDatagram, adoptListener, endpointIn, streamTransport } from './adopt.js'
 import { limit, milliseconds, oneOf, wholeNumber } from './arguments.js'
 import {
   bindDatagram,
@@ -172,13 +175,27 @@ export class Network extends Owner {
    * To a `udp:` or `unixgram:` endpoint it gives a datagram socket that exchanges datagrams with that peer alone; no
    * packet is sent for that, so a peer that is not there shows later.
    *
+   * `{ fd }` takes over a connected stream socket that others made, as it is; `{ fd, transport: 'tls' }` does the TLS handshake
+   * of a client on it. What is no such socket is left alone (`ENOTSOCK`, `EBADF`, `EINVAL`, `ENOTCONN`); from then on it is
+   * closed if this fails.
+   *
    * @throws `AddressError`, `Denied`, `SystemFailure` with `attempts`, `DeadlineError`, `Cancelled`, `TlsError`
    */
   connect(to: DatagramEndpoint, o?: DatagramConnectOptions): Promise<DatagramSocket>
-  connect(to: Endpoint, o?: ConnectOptions): Promise<Connection>
-  async connect(to: Endpoint, o: ConnectOptions | DatagramConnectOptions = {}): Promise<Connection | DatagramSocket> {
-    const endpoint = parsedFor(to, 'connect')
-    return isDatagram(endpoint) ? this.#connectDatagram(endpoint, o as DatagramConnectOptions) : this.#connectStream(to, o)
+  connect(to: Endpoint | DescriptorEndpoint, o?: ConnectOptions): Promise<Connection>
+  async connect(to: Endpoint | DescriptorEndpoint, o: ConnectOptions | DatagramConnectOptions = {}): Promise<Connection | DatagramSocket> {
+    const given = descriptorIn(to)
+    if (given !== undefined) return this.#adopt(given, o as ConnectOptions)
+    const endpoint = parsedFor(to as Endpoint, 'connect')
+    return isDatagram(endpoint) ? this.#connectDatagram(endpoint, o as DatagramConnectOptions) : this.#connectStream(endpoint, o)
+  }
+
+  async #adopt(given: DescriptorEndpoint, o: ConnectOptions): Promise<Connection> {
+    refuseUnknown(o, CONNECT_OPTIONS, 'connect')
+    refuseMade(o, OPEN_OPTIONS, 'connect')
+    const defaults = defaultsOf(this.#defaults, o.defaults, 'connect')
+    if (given.transport === undefined) plain(o.tls, { op: 'connect', endpoint: `fd ${given.fd}` })
+    return adoptConnection(this.#ground(o.owner), given, o, defaults)
   }
 
   async #connectDatagram(endpoint: ParsedEndpoint, o: DatagramConnectOptions): Promise<DatagramSocket> {
@@ -189,13 +206,18 @@ export class Network extends Owner {
 
   /**
    * Binds a datagram socket: `udp://host:port` (port 0: any free one; an empty host: all of them, IPv4 and IPv6), or
-   * `unixgram:/path` where the driver has them.
+   * `unixgram:/path` where the driver has them. `{ fd }` takes over a bound socket that others made, as `connect` does.
    *
    * @throws `AddressError`, `Denied`, `SystemFailure`, `OptionError`, `DeadlineError`, `Cancelled`
    */
-  async bind(at: Endpoint, o: BindOptions = {}): Promise<DatagramSocket> {
+  async bind(at: Endpoint | DescriptorEndpoint, o: BindOptions = {}): Promise<DatagramSocket> {
     refuseUnknown(o, BIND_OPTIONS, 'bind')
-    return bindDatagram(this.#ground(o.owner), parsedFor(at, 'bind'), o)
+    const given = descriptorIn(at)
+    if (given !== undefined) {
+      refuseMade(o, OPEN_OPTIONS, 'bind')
+      return adoptDatagram(this.#ground(o.owner), given, o)
+    }
+    return bindDatagram(this.#ground(o.owner), parsedFor(at as Endpoint, 'bind'), o)
   }
 
   #ground(owner: Owner | undefined): Ground {
@@ -272,25 +294,32 @@ export class Network extends Owner {
 
   /**
    * Listens at an endpoint: `tcp://host:port` (port 0: any free one; an empty host: all of them, IPv4 and IPv6), `tls://`,
-   * `unix:/path`, `unix:@name`, `tls+unix:/path`.
+   * `unix:/path`, `unix:@name`, `tls+unix:/path`. `{ fd }` takes over a socket that listens already, as `connect` does, and
+   * `{ fd, transport: 'tls' }` serves TLS on it; `noDelay` and `keepAlive` are those of the connections it accepts.
    *
    * @throws `AddressError`, `Denied`, `SystemFailure`, `TlsError` for credentials that do not serve
    */
-  async listen(at: Endpoint, o: ListenOptions = {}): Promise<Listener> {
+  async listen(at: Endpoint | DescriptorEndpoint, o: ListenOptions = {}): Promise<Listener> {
     refuseUnknown(o, LISTEN_OPTIONS, 'listen')
-    const endpoint = streamEndpoint(at, 'listen')
-    const facts: ErrorFacts = { op: 'listen', endpoint: formatEndpoint(endpoint), phase: 'listen' }
+    const given = descriptorIn(at)
+    const asked = given ? undefined : streamEndpoint(at as Endpoint, 'listen')
+    const facts: ErrorFacts = { op: 'listen', endpoint: asked ? formatEndpoint(asked) : `fd ${given?.fd}`, phase: 'listen' }
     const defaults = defaultsOf(this.#defaults, o.defaults, 'listen')
-    const tls = isTls(endpoint) ? prepareServer(o.tls ?? {}, this.limits.handshake) : plain(o.tls, facts)
+    const secured = asked ? isTls(asked) : given?.transport === 'tls'
+    const tls = secured ? prepareServer(o.tls ?? {}, this.limits.handshake) : plain(o.tls, facts)
     const owner = this.ownerOf(o.owner)
     const where = placeOf(this.shared)
     const policy = this.#policy
+    if (given) refuseMade(o, [...OPEN_OPTIONS, 'backlog', ...creationNames('connection')], 'listen')
     return owner.opening(o, facts, async (wait) => {
-      const handle = await this.#bind(endpoint, o, wait, facts)
+      const handle = asked
+        ? await this.#bind(asked, o, wait, facts)
+        : await adoptListener(this.#ground(o.owner), given as DescriptorEndpoint, this.#listening(undefined, o, facts), wait, facts)
+      const endpoint = asked ?? endpointIn(handle.local, streamTransport(handle.local, secured))
       const listener = new Listener(handle, {
         owner,
         driver: this.driver.name,
-        endpoint: reachableEndpoint(endpoint, handle.local),
+        endpoint: isUnixEndpoint(endpoint) ? formatEndpoint(endpoint) : reachableEndpoint(endpoint, handle.local),
         defaults,
         tls,
         policy:
@@ -300,13 +329,17 @@ export class Network extends Owner {
     })
   }
 
-  async #bind(endpoint: ParsedEndpoint, o: ListenOptions, wait: Wait, facts: ErrorFacts): Promise<ListenerHandle> {
-    const settings: ListenSettings = {
+  #listening(endpoint: ParsedEndpoint | undefined, o: ListenOptions, facts: ErrorFacts): ListenSettings {
+    return {
       ...this.#made('listener', endpoint, o, facts),
       backlog: wholeNumber('backlog', o.backlog ?? BACKLOG, 1, 65_535),
       ipv6Only: o.ipv6Only ?? false,
       reusePort: o.reusePort ?? false,
     }
+  }
+
+  async #bind(endpoint: ParsedEndpoint, o: ListenOptions, wait: Wait, facts: ErrorFacts): Promise<ListenerHandle> {
+    const settings = this.#listening(endpoint, o, facts)
     refusePast(wait, this.clock, () => facts)
     const addresses = await this.#localAddresses(endpoint, wait, facts)
     let refusal: unknown
@@ -342,8 +375,13 @@ export class Network extends Owner {
   }
 
   /** What a stream socket is made with. */
-  #made(kind: 'connection' | 'listener', endpoint: ParsedEndpoint, o: ConnectOptions | ListenOptions, facts: ErrorFacts): StreamSettings {
-    const transport = isUnixEndpoint(endpoint) ? 'unix' : 'tcp'
+  #made(
+    kind: 'connection' | 'listener',
+    endpoint: ParsedEndpoint | undefined,
+    o: ConnectOptions | ListenOptions,
+    facts: ErrorFacts,
+  ): StreamSettings {
+    const transport = endpoint !== undefined && isUnixEndpoint(endpoint) ? 'unix' : 'tcp'
     const options = creationOptions({ kind, transport, driver: this.driver, facts }, o)
     if (options.size > 0 && 'via' in o && o.via !== undefined) {
       const [first] = options.keys()
@@ -357,7 +395,11 @@ export class Network extends Owner {
    * Listens at one or several endpoints and calls `handler` for each connection, within limits. The handler resolves:
    * the connection is closed; it rejects: the connection is aborted and the failure reported as an `error` event.
    */
-  async serve(at: Endpoint | readonly Endpoint[], o: ServeOptions, handler: Handler): Promise<Server> {
+  async serve(
+    at: Endpoint | DescriptorEndpoint | readonly (Endpoint | DescriptorEndpoint)[],
+    o: ServeOptions,
+    handler: Handler,
+  ): Promise<Server> {
     refuseUnknown(o, SERVE_OPTIONS, 'serve')
     return Server.open(this, at, o, handler)
   }
@@ -490,6 +532,14 @@ function plain(tls: object | undefined, facts: ErrorFacts): undefined {
   })
 }
 
+/** Options of a socket that is to be made, for one that was. */
+function refuseMade(o: object, allowed: readonly string[], op: string): void {
+  const [name] = Object.entries(o).flatMap(([key, value]) => (value === undefined || allowed.includes(key) ? [] : [key]))
+  if (name === undefined) return
+  const message = `${name} is for a new socket, and the one of a descriptor is as others made it; set what can be set on it afterwards`
+  throw new OptionError('WRONG_MOMENT', message, { op, phase: 'option' })
+}
+
 /** The local address to connect from: of one of these transports, the first where it is a bare address. */
 function fromAddress(from: Endpoint, transports: readonly [IpTransport, ...Transport[]]): Address {
   const endpoint = parsedFor(typeof from === 'string' ? withPort(from, transports[0]) : from, 'connect')
@@ -518,23 +568,27 @@ setDefaultOwner(network)
 
 /** {@link Network.connect} on the default network. */
 export function connect(to: DatagramEndpoint, o?: DatagramConnectOptions): Promise<DatagramSocket>
-export function connect(to: Endpoint, o?: ConnectOptions): Promise<Connection>
-export function connect(to: Endpoint, o?: ConnectOptions): Promise<Connection | DatagramSocket> {
+export function connect(to: Endpoint | DescriptorEndpoint, o?: ConnectOptions): Promise<Connection>
+export function connect(to: Endpoint | DescriptorEndpoint, o?: ConnectOptions): Promise<Connection | DatagramSocket> {
   return onDefault<Connection | DatagramSocket>((net) => net.connect(to, o))
 }
 
 /** {@link Network.bind} on the default network. */
-export function bind(at: Endpoint, o?: BindOptions): Promise<DatagramSocket> {
+export function bind(at: Endpoint | DescriptorEndpoint, o?: BindOptions): Promise<DatagramSocket> {
   return onDefault((net) => net.bind(at, o))
 }
 
 /** {@link Network.listen} on the default network. */
-export function listen(at: Endpoint, o?: ListenOptions): Promise<Listener> {
+export function listen(at: Endpoint | DescriptorEndpoint, o?: ListenOptions): Promise<Listener> {
   return onDefault((net) => net.listen(at, o))
 }
 
 /** {@link Network.serve} on the default network. */
-export function serve(at: Endpoint | readonly Endpoint[], o: ServeOptions, handler: Handler): Promise<Server> {
+export function serve(
+  at: Endpoint | DescriptorEndpoint | readonly (Endpoint | DescriptorEndpoint)[],
+  o: ServeOptions,
+  handler: Handler,
+): Promise<Server> {
   return onDefault((net) => net.serve(at, o, handler))
 }
 

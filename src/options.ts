@@ -223,6 +223,22 @@ export const OPTIONS = {
     memory: { datagram: 'create get set' },
     text: 'allow sending to broadcast addresses; default false',
   },
+  receiveDetails: {
+    constant: ['IP_PKTINFO', 'IPV6_RECVPKTINFO'],
+    value: { type: 'boolean' },
+    on: ['udp datagram'],
+    when: 'any time',
+    systems: ['linux'],
+    text: 'tell of each datagram the address it was sent to, the interface it came in by, and the hops it had left',
+  },
+  receiveErrors: {
+    constant: ['IP_RECVERR', 'IPV6_RECVERR'],
+    value: { type: 'boolean' },
+    on: ['udp datagram'],
+    when: 'any time',
+    systems: ['linux'],
+    text: 'report what the network says of any datagram sent, with the address it was for (`remote`), also without a peer',
+  },
   userTimeout: {
     constant: ['TCP_USER_TIMEOUT'],
     value: { type: 'integer', unit: 'ms', least: 0, most: 2_147_483_647 },

@@ -3,7 +3,7 @@
 import { copyOf, piecesOf } from './bytes.js'
 import { arm, orTimeout, refusePast, shouldYield, turn, turned, within } from './deadline.js'
 import type { StreamHandle } from './driver.js'
-import { again, broken, Closed, CODES, type SocketError } from './errors.js'
+import { again, broken, Closed, CODES, reported, type SocketError } from './errors.js'
 import type { Side } from './inbound.js'
 import type { Bytes, Wait } from './stream.js'
 
@@ -14,12 +14,28 @@ interface Batch {
   left: number
 }
 
+/** Bytes that are handed over in a way of their own when their turn in the queue comes: not from memory of this process. */
+export interface Feed {
+  readonly op: string
+  /** Everything was handed over, or cannot be. */
+  readonly over: boolean
+  /** Why it cannot be, where that says nothing of the stream. */
+  readonly failure?: unknown
+  /**
+   * Hands over what the driver takes now: how many bytes. 0: nothing now, and either the driver tells when, or whoever made
+   * this calls `Outbound.writable`. Throws what broke the direction.
+   */
+  hand(): number
+}
+
 /** A write, flush or end in the queue. */
 interface Job extends Batch {
   readonly op: string
-  readonly total: number
+  /** Of a feed: what was handed over so far. */
+  total: number
   /** `write` settles when all is accepted, `some` after the first byte, `flush` and `end` when nothing is left anywhere. */
-  readonly kind: 'write' | 'some' | 'flush' | 'end' | 'room'
+  readonly kind: 'write' | 'some' | 'flush' | 'end' | 'room' | 'feed'
+  readonly feed?: Feed | undefined
   readonly resolve: (value: never) => void
   readonly reject: (error: unknown) => void
   disarm: (() => void) | undefined
@@ -193,7 +209,8 @@ export class Outbound {
         if (!this.#serve(job)) return
         this.#jobs.shift()
         job.disarm?.()
-        job.resolve((job.kind === 'some' ? job.total - job.left : undefined) as never)
+        if (job.feed?.failure === undefined) job.resolve((job.kind === 'some' || job.feed ? job.total - job.left : undefined) as never)
+        else job.reject(reported(job.feed.failure, { ...this.#side.facts(job.op), bytesWritten: job.total }))
         if (this.#jobs.length === 0) this.#side.changed()
       }
     } catch (error) {
@@ -213,6 +230,7 @@ export class Outbound {
 
   /** Does what can be done of the first job; true when it has settled. */
   #serve(job: Job): boolean {
+    if (job.feed !== undefined) return this.#serveFeed(job, job.feed)
     if (job.left > 0) {
       if (this.#handHeld(job) > 0 && job.kind === 'some') {
         this.#hold(-job.left)
@@ -222,6 +240,18 @@ export class Outbound {
     }
     if (job.kind === 'room') return this.#handle.unsent === 0 || this.#handle.unsent < this.#side.shared.limits.unsent
     return this.#handle.unsent === 0
+  }
+
+  #serveFeed(job: Job, feed: Feed): boolean {
+    while (!feed.over) {
+      const count = feed.hand()
+      if (count === 0) break
+      job.total += count
+      this.#level()
+      this.bytesWritten += count
+      this.#side.moved()
+    }
+    return feed.over
   }
 
   #refused(op: string): SocketError | undefined {
@@ -326,6 +356,44 @@ export class Outbound {
     else this.#jobs.push(job)
   }
 
+  /** Hands over what `feed` has, behind everything accepted before; resolves with how many bytes that was. */
+  feed(feed: Feed, o: Wait | undefined): Promise<number> {
+    return this.#queue(feed.op, 'feed', o, feed) as unknown as Promise<number>
+  }
+
+  /**
+   * Takes bytes, which nobody else has, or a feed: true if that is all handed over. Otherwise it goes on by itself, and
+   * `resolve` or `reject` is called. For whoever can do without a promise for each piece. Throws what `write` rejects with.
+   */
+  pour(op: string, what: Uint8Array | Feed, resolve: () => void, reject: (error: unknown) => void): boolean {
+    const refused = this.#refused(op)
+    if (refused !== undefined) throw refused
+    const bytes = what instanceof Uint8Array
+    const left = bytes ? what.length : 0
+    const job: Job = {
+      op,
+      kind: bytes ? 'write' : 'feed',
+      feed: bytes ? undefined : what,
+      pieces: bytes ? [what] : NONE,
+      left,
+      total: left,
+      resolve,
+      reject,
+      disarm: undefined,
+    }
+    if (this.#jobs.length === 0 && this.#stash.left === 0) {
+      try {
+        if (bytes ? this.#hand(job) === left : this.#serve(job)) return true
+      } catch (error) {
+        this.#break(error, true)
+        throw again(this.#error as SocketError, { ...this.#side.facts(op), bytesWritten: job.total - job.left })
+      }
+    }
+    this.#hold(job.left)
+    this.#enqueue(job)
+    return false
+  }
+
   /** Copies what the driver did not take, if it is little, so that the caller need not wait. */
   #stow(job: Job): void {
     const { limits, budget } = this.#side.shared
@@ -351,6 +419,7 @@ export class Outbound {
     pieces: Uint8Array[],
     total: number,
     o: Wait | undefined,
+    feed?: Feed,
   ): { job: Job; promise: Promise<void>; failed?: unknown } {
     let resolve!: (value: never) => void
     let reject!: (error: unknown) => void
@@ -358,9 +427,9 @@ export class Outbound {
       resolve = yes as (value: never) => void
       reject = no
     })
-    const job: Job = { op, kind, pieces, left: total, total, resolve, reject, disarm: undefined }
+    const job: Job = { op, kind, feed, pieces, left: total, total, resolve, reject, disarm: undefined }
     const bounded = orTimeout(o, this.#side.writeTime)
-    const facts = () => ({ ...this.#side.facts(op), bytesWritten: total - job.left })
+    const facts = () => ({ ...this.#side.facts(op), bytesWritten: job.total - job.left })
     try {
       job.disarm = arm(bounded, this.#side.shared.clock, facts, (error) => this.#withdraw(job, error))
       return { job, promise }
@@ -392,10 +461,10 @@ export class Outbound {
     return this.#queue('waitWritable', 'room', o)
   }
 
-  #queue(op: string, kind: 'flush' | 'room', o: Wait | undefined): Promise<void> {
+  #queue(op: string, kind: 'flush' | 'room' | 'feed', o: Wait | undefined, feed?: Feed): Promise<void> {
     const refused = this.#refused(op)
     if (refused !== undefined) return rejected(refused)
-    const { job, promise, failed } = this.#job(op, kind, [], 0, o)
+    const { job, promise, failed } = this.#job(op, kind, [], 0, o, feed)
     if (failed !== undefined) return rejected(failed)
     this.#enqueue(job)
     this.#advance()

@@ -1,7 +1,16 @@
 /** Serving: a handler for each connection, within limits that can be changed while it runs, and an orderly end. */
 
 import { abortReason, type Listener, type Taker } from './accept.js'
-import { type Address, type Endpoint, ipBytes, isTls, isUnixEndpoint, parseEndpoint } from './address.js'
+import {
+  type Address,
+  type DescriptorEndpoint,
+  descriptorIn,
+  type Endpoint,
+  ipBytes,
+  isTls,
+  isUnixEndpoint,
+  parseEndpoint,
+} from './address.js'
 import { limit, milliseconds } from './arguments.js'
 import type { Connection } from './connection.js'
 import { Descriptors } from './descriptors.js'
@@ -136,6 +145,9 @@ class Session implements ServeContext {
   }
 }
 
+/** Where a server listens: an endpoint, or a socket that listens already. */
+type Served = Endpoint | DescriptorEndpoint
+
 /**
  * Listeners, their connections and a handler. Made by `serve`. It is an owner: what it accepted ends with it.
  *
@@ -212,16 +224,16 @@ export class Server extends Owner {
   }
 
   /** @internal what `network.serve` does */
-  static async open(network: Network, at: Endpoint | readonly Endpoint[], o: ServeOptions, handler: Handler): Promise<Server> {
+  static async open(network: Network, at: Served | readonly Served[], o: ServeOptions, handler: Handler): Promise<Server> {
     if (typeof handler !== 'function') throw invalidType('handler', 'a function', handler)
-    const all: readonly Endpoint[] = Array.isArray(at) ? at : [at as Endpoint]
+    const all: readonly Served[] = Array.isArray(at) ? at : [at as Served]
     if (all.length === 0) throw outOfRange('at', 'at least one endpoint', 'an empty array')
     const owner = network.ownerOf(o.owner)
     owner.mustLive({ op: 'serve' })
     const server = new Server(owner, o, handler)
     try {
       const { limits: _l, lifetime: _t, halfClosed: _h, firstByte: _f, alarm: _a, tls, ...listening } = o
-      const secured = all.some(isTls)
+      const secured = all.some(isSecured)
       const mixed = new Set(all.map(standsOn)).size > 1
       for (const endpoint of all) {
         // Settings for TLS and options of TCP go to the endpoints that want them; without any such endpoint `listen` says what is wrong.
@@ -229,7 +241,7 @@ export class Server extends Owner {
         const listener = await network.listen(endpoint, {
           ...listening,
           ...Object.fromEntries(spared),
-          ...((isTls(endpoint) || !secured) && tls && { tls }),
+          ...((isSecured(endpoint) || !secured) && tls && { tls }),
           owner: server,
         })
         server.#listeners.push(listener)
@@ -670,6 +682,12 @@ function alarmOf(alarm: AlarmOptions | undefined): Alarm | undefined {
   }
 }
 
-function standsOn(endpoint: Endpoint): 'tcp' | 'unix' {
-  return isUnixEndpoint(parseEndpoint(endpoint)) ? 'unix' : 'tcp'
+/** Of a descriptor nothing is known yet. */
+function standsOn(endpoint: Served): 'tcp' | 'unix' {
+  return descriptorIn(endpoint) === undefined && isUnixEndpoint(parseEndpoint(endpoint as Endpoint)) ? 'unix' : 'tcp'
+}
+
+function isSecured(endpoint: Served): boolean {
+  const given = descriptorIn(endpoint)
+  return given === undefined ? isTls(endpoint as Endpoint) : given.transport === 'tls'
 }

@@ -216,7 +216,16 @@ function owning(handle: ListenerHandle, at: UnixAddress, made: Identity, inPlace
     closeHandle(done)
     if (moved) attempt(() => renameSync(aside, path))
   }
-  return Object.assign(handle, { local: at, close })
+  // Whoever has the descriptor from then on has the path, too.
+  const giveHandle = handle.give?.bind(handle)
+  const give =
+    giveHandle &&
+    (() => {
+      const descriptor = giveHandle()
+      handle.close = closeHandle
+      return descriptor
+    })
+  return Object.assign(handle, { local: at, close, ...(give && { give }) })
 }
 
 function kindOf(stat: BigIntStats): string {

@@ -1,11 +1,11 @@
 /** `fairlead relay`: each client of A gets a connection of its own to B, many at once. */
 
-import type { Connection } from '../index.js'
+import { Cancelled, Connection, DeadlineError, Denied, relay } from '../index.js'
 import { type Invocation, UsageError } from './arguments.js'
 import { type Client, MOST_CLIENTS, MOST_PROGRAMS, serveClients } from './clients.js'
 import { connected } from './connect.js'
 import { checkDatagramOptions, Cutter, dialDatagrams, isDatagram, PeerStream } from './datagrams.js'
-import { join, type Stream } from './join.js'
+import { join, type JoinOptions, type JoinReport, type Stream } from './join.js'
 import { type LocalPlace, type NetworkPlace, openLocal, parsePlace, type Place, summary, verdictOf } from './places.js'
 import { nameOf, tally } from './report.js'
 import { checkTlsOptions, warnInsecure } from './security.js'
@@ -29,12 +29,25 @@ export async function relayCommand({ operands, options }: Invocation, session: S
   }
   if (datagrams[0]) return relayDatagrams(session, a, b)
   const listening = await listenOptions(a, options, 'relay', session)
-  return serveEach(session, a, listening, (client, signal) => opened(session, b, client, signal))
+  return serveEach(session, a, listening, (client, signal) => opened(session, b, client, signal), carry)
 }
 
 async function opened(session: Session, place: Place, client: Connection | undefined, signal: AbortSignal): Promise<Stream> {
   if (place.kind !== 'network') return openLocal(place, 'takes', session.options, client)
   return connected(session, place, 'relay', { signal })
+}
+
+/** Two connections are joined by the library, which can leave the bytes with the system. */
+async function carry(client: Connection, peer: Stream, o: JoinOptions): Promise<JoinReport> {
+  if (!(peer instanceof Connection)) return join(client, peer, o)
+  const { idle, signal } = o
+  try {
+    return { ...(await relay(client, peer, { idle, signal })), outcome: 'ended' }
+  } catch (error) {
+    if (error instanceof Cancelled && signal?.aborted) throw signal.reason
+    if (!(error instanceof Denied && error.code === 'IDLE')) throw error
+    throw new DeadlineError('DEADLINE', `the deadline passed: no byte in either direction for ${idle} ms`, { op: 'relay', cause: error })
+  }
 }
 
 function relayDatagrams(session: Session, a: NetworkPlace, b: NetworkPlace | LocalPlace): Promise<number> {

@@ -2,7 +2,7 @@
 
 import { type Connection, formatEndpoint, type ListenOptions, type Server } from '../index.js'
 import { type Options, UsageError } from './arguments.js'
-import { join, type Stream } from './join.js'
+import { join, type JoinOptions, type JoinReport, type Stream } from './join.js'
 import { type NetworkPlace, summary, verdictOf } from './places.js'
 import { nameOf } from './report.js'
 import { serverTls } from './security.js'
@@ -26,19 +26,23 @@ export async function listenOptions(at: NetworkPlace, options: Options, command:
   }
 }
 
+/** What carries bytes between a client and what it is joined to. */
+export type Carry = (client: Connection, peer: Stream, o: JoinOptions) => Promise<JoinReport>
+
 /** Joins each client to what `open` gives, until Ctrl-C. A client that fails disturbs no other. */
 export async function serveEach(
   session: Session,
   at: NetworkPlace,
   listening: ListenOptions,
   open: (client: Connection, signal: AbortSignal) => Promise<Stream>,
+  carry: Carry = join,
 ): Promise<number> {
   const { network, options, signal } = session
   const server = await network.serve(
     at.endpoint,
     // How long a half-closed pair may last is for the two ends to say, and for --idle-timeout.
     { ...listening, halfClosed: Number.POSITIVE_INFINITY, ...(options.limit !== undefined && { limits: { connections: options.limit } }) },
-    (client) => serveOne(session, client, open),
+    (client) => serveOne(session, client, open, carry),
   )
   announce(session, server)
   await interrupted(signal)
@@ -50,6 +54,7 @@ async function serveOne(
   session: Session,
   client: Connection,
   open: (client: Connection, signal: AbortSignal) => Promise<Stream>,
+  carry: Carry,
 ): Promise<void> {
   const { reporter } = session
   const name = nameOf(client.remote)
@@ -58,7 +63,7 @@ async function serveOne(
     // Nobody needs the far end of a client that has gone; its signal tells.
     const peer = await open(client, client.signal)
     reporter.detail(`${name} connected`)
-    const report = await join(client, peer, each)
+    const report = await carry(client, peer, each)
     reporter.event('done', { id: client.id, remote: name, ...summary(report) })
     const failure = await verdictOf(peer)
     if (failure !== undefined) reporter.failure(failure, name)

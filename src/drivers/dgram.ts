@@ -8,7 +8,7 @@
  * below it is used instead, which says at once whether the system took a datagram; everything else goes the public way.
  */
 
-import { createSocket, type RemoteInfo, type Socket, type SocketOptions } from 'node:dgram'
+import { type BindOptions, createSocket, type RemoteInfo, type Socket, type SocketOptions } from 'node:dgram'
 import { getSystemErrorName } from 'node:util'
 import { type Address, type IpAddress, unmapped } from '../address.js'
 import type { BindSettings, DatagramHandle, OptionHandle, RawDatagram, StreamEvents } from '../driver.js'
@@ -70,6 +70,34 @@ export async function bind(at: Address, settings: BindSettings): Promise<Datagra
   }
 }
 
+/** Takes a UDP socket of this family over that others made. */
+export async function adopt(fd: number, family: Address['family'], connected: boolean, settings: BindSettings): Promise<DatagramHandle> {
+  if (family === 'unix' || settings.type !== 'datagram') throw unsupported('node:dgram knows UDP alone')
+  const overIpv6 = family === 'ipv6'
+  const lookup = literally as unknown as NonNullable<SocketOptions['lookup']>
+  const socket = createSocket({ type: overIpv6 ? 'udp6' : 'udp4', lookup })
+  try {
+    await new Promise<void>((resolve, reject) => {
+      socket.once('error', reject)
+      socket.bind({ fd, exclusive: true } as BindOptions, () => {
+        socket.off('error', reject)
+        resolve()
+      })
+    })
+    const at = named(socket.address(), undefined)
+    if (at.family !== family) throw unsupported('this system does not tell the family of a UDP socket that others made')
+    const state = stateOf(socket)
+    // CONNECT_STATE_CONNECTED: what the system knows already, the runtime does not ask.
+    if (connected && state !== undefined) state.connectState = 2
+    const to = connected ? named(socket.remoteAddress(), undefined) : undefined
+    return new NodeDatagrams(socket, at, { ...settings, to }, datagramOptions(socket, overIpv6, settings))
+  } catch (error) {
+    socket.on('error', () => {})
+    socket.close()
+    throw error
+  }
+}
+
 function unsupported(message: string): Error {
   return Object.assign(new Error(message), { code: 'UNSUPPORTED' })
 }
@@ -120,6 +148,7 @@ function own(data: Buffer): Uint8Array {
 
 /** What is used of a socket's handle. Its `send` returns above 0 if the system has the datagram, 0 if it will, below 0 an error. */
 interface Direct {
+  readonly fd?: number
   onmessage: (count: number, handle: unknown, data: Buffer, sender: RemoteInfo) => void
   send(
     request: Request,
@@ -147,7 +176,7 @@ interface Sent extends Request {
 const makers: { address?: (new () => Request) | null; peer?: (new () => Request) | null } = {}
 
 /** What Node keeps in a socket of its own. */
-function stateOf(socket: Socket): { handle?: Direct | null; reusePort?: boolean } | undefined {
+function stateOf(socket: Socket): { handle?: Direct | null; reusePort?: boolean; connectState?: number } | undefined {
   const symbol = onNode ? Object.getOwnPropertySymbols(socket).find(({ description }) => description === 'state symbol') : undefined
   return symbol && (socket as unknown as Record<symbol, ReturnType<typeof stateOf>>)[symbol]
 }
@@ -382,6 +411,10 @@ class NodeDatagrams implements DatagramHandle {
       this.#state = 'closed'
       for (const done of this.#closing ?? []) done()
     })
+  }
+
+  get descriptor(): number {
+    return this.#state === 'open' ? (this.#direct?.fd ?? -1) : -1
   }
 
   ref(): void {

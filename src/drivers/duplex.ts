@@ -54,6 +54,8 @@ export interface DuplexHooks {
   direct?(stream: Duplex, take: (count: number) => boolean): Duplex | undefined
   /** A write without a callback costs no turn of Node's tick queue; this stream says at once how a write went. */
   readonly prompt?: boolean
+  /** The descriptor of the socket, where the runtime tells. */
+  descriptor?(stream: Duplex): number | undefined
   /** The options of the socket; `current` is the stream that has it now. */
   options?(current: () => Duplex, unix: boolean): OptionHandle | undefined
 }
@@ -108,6 +110,10 @@ export class DuplexHandle implements StreamHandle {
 
   get unsent(): number {
     return this.#inFlight
+  }
+
+  get descriptor(): number {
+    return (this.#destroyed ? undefined : this.#hooks.descriptor?.(this.#stream)) ?? -1
   }
 
   attach(events: StreamEvents): void {

@@ -17,7 +17,7 @@ export function adoptStream(poll: Poll, fd: number): StreamHandle {
   if (remote === undefined) throw refusal('ENOTCONN', `descriptor ${fd} is not connected`)
   settle(poll, fd)
   // Its giver may have made it so.
-  return Object.assign(new KernelStream(poll, fd, nameOf(poll, 'getsockname', fd), remote), { lingers: true })
+  return Object.assign(new KernelStream(poll, fd, nameOf(poll, 'getsockname', fd), remote), { lingers: true, shared: true })
 }
 
 export function adoptListener(poll: Poll, fd: number, settings: ListenSettings): ListenerHandle {

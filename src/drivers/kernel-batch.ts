@@ -5,7 +5,7 @@
 
 import { NAMES_AT_ONCE } from './kernel-address.js'
 import { CONTROL, SEGMENT_CONTROL, writeSegment } from './kernel-control.js'
-import { LAYOUTS } from './kernel-layout.js'
+import { LAYOUTS, LINUX } from './kernel-layout.js'
 import { Block } from './kernel-memory.js'
 import type { System } from './kernel-system.js'
 
@@ -18,6 +18,7 @@ const OUT: number = 256 * 1024
 
 const { msghdr: MESSAGE, mmsghdr: HEADER, iovec: VECTOR, sockaddr_storage: NAME } = LAYOUTS
 const WORDS = HEADER.size / 4
+const NAME_WORDS = NAME.size / 4
 const NAMELEN = MESSAGE.msg_namelen / 4
 const CONTROLLEN = MESSAGE.msg_controllen / 4
 const FLAGS = MESSAGE.msg_flags / 4
@@ -35,6 +36,7 @@ export class Inbox {
   readonly control: Block
   readonly #headers: Block
   readonly #words: Int32Array
+  readonly #nameWords: Int32Array
   readonly #vectors: Block
   /** Headers that the system may have written to. */
   #used: number = AT_ONCE
@@ -48,6 +50,7 @@ export class Inbox {
     this.#vectors = new Block(system, AT_ONCE * VECTOR.size)
     this.#headers = new Block(system, AT_ONCE * HEADER.size)
     this.#words = new Int32Array(this.#headers.bytes.buffer)
+    this.#nameWords = new Int32Array(this.names.bytes.buffer)
     for (let i = 0; i < AT_ONCE; i++) {
       this.#headers.setLong(this.names.address + this.nameAt(i), i * HEADER.size + MESSAGE.msg_name)
       this.#headers.setLong(this.control.address + this.controlAt(i), i * HEADER.size + MESSAGE.msg_control)
@@ -89,6 +92,20 @@ export class Inbox {
       words[i * WORDS + NAMELEN] = NAME.size
       words[i * WORDS + CONTROLLEN] = control
     }
+  }
+
+  /** Nothing came along, and nothing was cut off. */
+  isPlain(i: number): boolean {
+    const words = this.#words
+    return words[i * WORDS + CONTROLLEN] === 0 && ((words[i * WORDS + FLAGS] as number) & LINUX.MSG_TRUNC) === 0
+  }
+
+  /** It is of the same sender as the one before it, over IPv4; what another says is settled by reading it. */
+  isOfSame(i: number): boolean {
+    if (i === 0 || this.#words[i * WORDS + NAMELEN] !== LAYOUTS.sockaddr_in.size) return false
+    const words = this.#nameWords
+    const at = i * NAME_WORDS
+    return words[at] === words[at - NAME_WORDS] && words[at + 1] === words[at + 1 - NAME_WORDS]
   }
 
   at(i: number): number {

@@ -8,7 +8,7 @@
 
 import { type Address, formatAddress, type IpAddress } from '../address.js'
 import type { BindSettings, DatagramHandle, OptionHandle, OutgoingDatagram, RawDatagram, StreamEvents } from '../driver.js'
-import { familyOf, Heard, readAddress, Spelled, writeAddress } from './kernel-address.js'
+import { familyOf, Heard, readAddress, Spelled, UNNAMED, writeAddress } from './kernel-address.js'
 import { AT_ONCE, Inbox, Outbox } from './kernel-batch.js'
 import { type Control, CONTROL, newControl, readControl } from './kernel-control.js'
 import { LAYOUTS, LINUX } from './kernel-layout.js'
@@ -16,12 +16,13 @@ import type { Block } from './kernel-memory.js'
 import { interfaceOf, optionsOf } from './kernel-options.js'
 import type { Place, Poll, Polled } from './kernel-poll.js'
 import { Room } from './kernel-room.js'
-import { nameOf } from './kernel-stream.js'
-import { EAGAIN, ECONNREFUSED, EINVAL, EIO, EMSGSIZE, ENOBUFS, must, systemError } from './kernel-system.js'
+import { EAGAIN, ECONNREFUSED, EINVAL, EIO, EMSGSIZE, must, systemError } from './kernel-system.js'
 import { DatagramQueue } from './queue.js'
 
-const { EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, MSG_NOSIGNAL, MSG_TRUNC } = LINUX
+const { EPOLLIN, EPOLLOUT, EPOLLET, EPOLLERR, EPOLLHUP, MSG_NOSIGNAL, MSG_TRUNC } = LINUX
 const READABLE = EPOLLIN | EPOLLERR | EPOLLHUP
+/** Not for being writable, unless it was not: a datagram socket tells of that whenever a datagram has left. */
+const LISTENING = (EPOLLIN | EPOLLET) >>> 0
 const WRITABLE = EPOLLOUT | EPOLLERR | EPOLLHUP
 /** Datagrams up to this size are cheaper to copy than to point at, and some of them lie where V8 moves them. */
 const SMALL = 4 * 1024
@@ -176,7 +177,7 @@ export class KernelDatagrams implements DatagramHandle, Polled {
       poll.memory.option.setInt(1)
       must('setsockopt', poll.system.setsockopt(fd, LINUX.SOL_SOCKET, LINUX.SO_PASSCRED, poll.memory.option.address, 4))
     }
-    this.#place = poll.add(fd, this)
+    this.#place = poll.add(fd, this, LISTENING)
   }
 
   get descriptor(): number {
@@ -216,6 +217,7 @@ export class KernelDatagrams implements DatagramHandle, Polled {
     }
     if (!this.#writable && (events & WRITABLE) !== 0) {
       this.#writable = true
+      if (this.#fd >= 0) this.#poll.change(this.#place, LISTENING)
       this.#events?.writable()
     }
   }
@@ -326,6 +328,7 @@ export class KernelDatagrams implements DatagramHandle, Polled {
     inbox.pack(count)
     const { bytes } = inbox.room
     let [at, i] = [0, 0]
+    let [from, known] = [UNNAMED, -1]
     while (i < count) {
       let [total, after] = [0, i]
       do total += inbox.length(after++)
@@ -335,7 +338,12 @@ export class KernelDatagrams implements DatagramHandle, Polled {
       let start = 0
       for (; i < after; i++) {
         const end = start + inbox.length(i)
-        this.#open(list, i, piece, start, end)
+        // Mostly it is a datagram as the one before.
+        if (inbox.isPlain(i) && !this.#strangers) {
+          if (known !== i - 1 || !inbox.isOfSame(i)) from = this.#desk.heard.read(inbox.names, inbox.nameLength(i), inbox.nameAt(i))
+          known = i
+          list.push({ data: cut(piece, start, end), from, truncated: false })
+        } else this.#open(list, i, piece, start, end)
         start = end
       }
     }
@@ -497,6 +505,7 @@ export class KernelDatagrams implements DatagramHandle, Polled {
   /** Nothing more is taken now; `writable` follows. */
   #full(to: Address | undefined): void {
     this.#writable = false
+    if (!this.#poll.change(this.#place, (LISTENING | EPOLLOUT) >>> 0)) setImmediate(() => this.polled(EPOLLOUT))
     if (this.#udp || to === undefined || this.#type !== 'datagram') return
     const { system, memory } = this.#poll
     const { option, length } = memory
@@ -619,8 +628,9 @@ export class KernelDatagrams implements DatagramHandle, Polled {
     if (fd >= 0) {
       this.#end()
       this.#unlink?.()
+      // One that others made may be theirs, too.
+      this.#poll.remove(this.#place, fd)
       this.#poll.system.close(fd)
-      this.#poll.remove(this.#place)
       this.unref()
     }
     queueMicrotask(done)
@@ -651,7 +661,9 @@ function same(a: Address, b: Address | undefined): boolean {
 
 /** The local name of a socket, with the scope it was asked for with. */
 export function localOf(poll: Poll, fd: number, at: Address): Address {
-  const told = nameOf(poll, 'getsockname', fd)
-  if (told === undefined) throw systemError('getsockname', -ENOBUFS)
+  const { name, length } = poll.memory
+  length.setInt(LAYOUTS.sockaddr_storage.size)
+  must('getsockname', poll.system.getsockname(fd, name.address, length.address))
+  const told = readAddress(name, length.int())
   return Object.freeze(told.family !== 'unix' && at.family !== 'unix' && at.scope !== undefined ? { ...told, scope: at.scope } : told)
 }

@@ -115,6 +115,7 @@ export const HEADERS = {
     EPOLL_CLOEXEC: 0o2000000,
     EPOLL_CTL_ADD: 1,
     EPOLL_CTL_DEL: 2,
+    EPOLL_CTL_MOD: 3,
     EPOLLIN: 1,
     EPOLLPRI: 2,
     EPOLLOUT: 4,

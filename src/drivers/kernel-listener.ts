@@ -162,8 +162,8 @@ export class KernelListener implements ListenerHandle, Polled {
     if (fd >= 0) {
       this.#countUnserved()
       this.#fd = -1
+      this.#poll.remove(this.#place, fd)
       this.#poll.system.close(fd)
-      this.#poll.remove(this.#place)
       this.unref()
     }
     done()

@@ -9,6 +9,7 @@
  * next scope closes. So that call only asks for an immediate, which runs right after the poll phase of the same turn.
  */
 
+import { constants } from 'node:os'
 import { LAYOUTS, LINUX } from './kernel-layout.js'
 import { EVENTS, Memory } from './kernel-memory.js'
 import { must, type System, systemError } from './kernel-system.js'
@@ -19,6 +20,7 @@ export interface Polled {
   polled(events: number): void
 }
 
+const { EEXIST } = constants.errno
 const { size: SIZE, data: DATA } = LAYOUTS.epoll_event
 const INTEREST = (LINUX.EPOLLIN | LINUX.EPOLLOUT | LINUX.EPOLLPRI | LINUX.EPOLLRDHUP | LINUX.EPOLLET) >>> 0
 
@@ -34,6 +36,7 @@ export class Poll {
   #watch: Watch | undefined
   #reserve = -1
   readonly #sockets: (Polled | undefined)[] = []
+  readonly #descriptors: number[] = []
   /** How often each place was taken: it tells those apart that had it one after the other. */
   readonly #generations: number[] = []
   readonly #free: Place[] = []
@@ -58,16 +61,20 @@ export class Poll {
    * Watches a descriptor from here on; what it is ready for already is told in the next turn. It keeps the process alive
    * until it is {@link release}d.
    */
-  add(descriptor: number, polled: Polled): Place {
+  add(descriptor: number, polled: Polled, interest: number = INTEREST): Place {
     if (this.#epoll < 0) this.#open()
     const place = this.#free.pop() ?? this.#sockets.length
     const generation = ((this.#generations[place] ?? 0) + 1) >>> 0
     const { view, address } = this.memory.event
-    view.setUint32(0, INTEREST, true)
+    view.setUint32(0, interest, true)
     view.setUint32(DATA, place, true)
     view.setUint32(DATA + 4, generation, true)
-    const result = this.system.epoll_ctl(this.#epoll, LINUX.EPOLL_CTL_ADD, descriptor, address)
+    let result = this.system.epoll_ctl(this.#epoll, LINUX.EPOLL_CTL_ADD, descriptor, address)
+    // A socket that was closed here and lives on elsewhere has come back, under the number it had.
+    if (result === -EEXIST && !this.#descriptors.includes(descriptor))
+      result = this.system.epoll_ctl(this.#epoll, LINUX.EPOLL_CTL_MOD, descriptor, address)
     this.#sockets[place] = result < 0 ? undefined : polled
+    this.#descriptors[place] = result < 0 ? -1 : descriptor
     this.#generations[place] = generation
     if (result < 0) {
       this.#free.push(place)
@@ -79,18 +86,28 @@ export class Poll {
     return place
   }
 
+  /** Watches for other events; what it is ready for already is told in the next turn. False where the system would not. */
+  change(place: Place, interest: number): boolean {
+    const { view, address } = this.memory.event
+    view.setUint32(0, interest, true)
+    view.setUint32(DATA, place, true)
+    view.setUint32(DATA + 4, this.#generations[place] as number, true)
+    return this.system.epoll_ctl(this.#epoll, LINUX.EPOLL_CTL_MOD, this.#descriptors[place] as number, address) === 0
+  }
+
   /** Tells another of what happens at a place from now on. */
   pass(place: Place, polled: Polled): void {
     this.#sockets[place] = polled
   }
 
   /**
-   * Forgets a place. The system forgets a descriptor when it is closed here and in every process that shares it; one that
-   * lives on here must be taken out first. What is told of the others is for a generation that is over, and ignored.
+   * Forgets a place. The system itself forgets a socket when its last descriptor is closed, here and in every process: one that
+   * may have another is taken out first, or it would go on waking this process up.
    */
-  remove(place: Place, stillOpen?: number): void {
-    if (stillOpen !== undefined) this.system.epoll_ctl(this.#epoll, LINUX.EPOLL_CTL_DEL, stillOpen, this.memory.event.address)
+  remove(place: Place, shared?: number): void {
+    if (shared !== undefined) this.system.epoll_ctl(this.#epoll, LINUX.EPOLL_CTL_DEL, shared, this.memory.event.address)
     this.#sockets[place] = undefined
+    this.#descriptors[place] = -1
     this.#free.push(place)
     this.#count--
   }

@@ -134,7 +134,6 @@ export const EADDRINUSE: number = constants.errno.EADDRINUSE
 export const EMSGSIZE: number = constants.errno.EMSGSIZE
 export const EINVAL: number = constants.errno.EINVAL
 export const EIO: number = constants.errno.EIO
-export const ENOBUFS: number = constants.errno.ENOBUFS
 
 /** What a call reported with `result`, as an error with its POSIX code. */
 export function systemError(call: string, result: number): NodeJS.ErrnoException {

@@ -4,8 +4,18 @@ import { readFileSync, readSync } from 'node:fs'
 import { createServer, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { type Address, sameAddress } from '../address.js'
-import type { DialSettings, Driver, Guarantees, ListenerHandle, ListenSettings, StreamHandle } from '../driver.js'
-import { bind } from './dgram.js'
+import type {
+  BindSettings,
+  DatagramHandle,
+  DialSettings,
+  Driver,
+  Guarantees,
+  ListenerHandle,
+  ListenSettings,
+  StreamHandle,
+} from '../driver.js'
+import { adopt, bind } from './dgram.js'
+import { examine, refusal } from './examine.js'
 import { DuplexHandle, type DuplexHooks, SLAB } from './duplex.js'
 import type { Remembered } from './remembered.js'
 import { EXACT_KEEP_ALIVE, LACKS, listenerOptions, socketOptions, TCP, tcpValues, tune, wholeSeconds } from './socket-options.js'
@@ -23,6 +33,11 @@ const TOO_HIGH = DESCRIPTORS - Math.min(32, Math.floor(DESCRIPTORS / 8))
 const onNode = process.versions['bun'] === undefined && !('Deno' in globalThis)
 const onWindows = process.platform === 'win32'
 
+const adoptionHere =
+  process.platform === 'linux'
+    ? true
+    : 'what is no socket of the kind is closed rather than left alone; no UNIX listeners; of UDP IPv4 alone'
+
 const guarantees: Guarantees = {
   resetIsNeverEnd: true,
   dataBeforeError: true,
@@ -34,13 +49,14 @@ const guarantees: Guarantees = {
   unixgram: 'not in the runtime; the kernel driver has them',
   unixpacket: 'not in the runtime; the kernel driver has them',
   truncationTold: 'the runtime reads up to 64 KiB, which no UDP datagram exceeds',
-  descriptors: 'not in the runtime; the kernel driver can',
-  adoption: onNode && !onWindows ? true : 'not in this runtime; the kernel driver can',
+  descriptors: 'not in the runtime; the kernel driver has them',
+  adoption: onNode && !onWindows ? adoptionHere : 'Node only, and not on Windows',
 }
 
 /** Talks through the runtime's own sockets. */
 export function node(): Driver {
-  return { name: 'node', guarantees, lacks: LACKS, dial, listen, bind }
+  const adoption = onNode && !onWindows && { adoptStream, adoptListener, adoptDatagram }
+  return { name: 'node', guarantees, lacks: LACKS, dial, listen, bind, ...adoption }
 }
 
 function dial(to: Address, settings: DialSettings, done: (error: unknown, handle?: StreamHandle) => void): () => void {
@@ -93,6 +109,7 @@ const UNNAMED: Address = Object.freeze({ family: 'unix', path: '', abstract: fal
 const THEIRS: DuplexHooks = {
   judgeEnd: lastWord,
   prompt: onNode,
+  descriptor: (stream) => descriptor(stream as Socket),
   options: (current, unix) => socketOptions(current as () => Socket, unix ? 'unix' : TCP),
 }
 const OURS: DuplexHooks = { ...THEIRS, direct }
@@ -127,9 +144,9 @@ let lastLocal: Address = UNNAMED
 let lastRemoteText = ''
 
 /** A connected `net.Socket` as a handle. `peer` is what was dialled, for sockets that do not know their peer. */
-export function handleOf(socket: Socket, peer?: Address, hooks: DuplexHooks = THEIRS): DuplexHandle {
+export function handleOf(socket: Socket, peer?: Address, hooks: DuplexHooks = THEIRS, name: Address = UNNAMED): DuplexHandle {
   const bound = ipOf(socket.localAddress, socket.localPort)
-  const local = bound ?? UNNAMED
+  const local = bound ?? name
   // A TCP peer that has gone already has no name any more.
   const unnamed = bound === undefined ? UNNAMED : undefined
   const text = socket.remoteAddress
@@ -213,15 +230,62 @@ function lastWord(stream: Duplex): { data?: Uint8Array; error?: unknown } | unde
   return data && { data }
 }
 
+async function adoptStream(fd: number): Promise<StreamHandle> {
+  const known = examine(fd, 'stream')
+  if (isInUse(fd)) throw refusal('EEXIST', `descriptor ${fd} is that of an open socket of this process`)
+  const settings = { fd, allowHalfOpen: true, readable: true, writable: true, manualStart: true }
+  const socket = new Socket(settings as ConstructorParameters<typeof Socket>[0])
+  if (known === undefined && socket.remoteAddress === undefined && socket.localAddress !== undefined) {
+    socket.on('error', ignore).destroy()
+    throw refusal('ENOTCONN', `descriptor ${fd} is not connected`)
+  }
+  return handleOf(socket, undefined, OURS, known?.local)
+}
+
+/** libuv refuses a descriptor that it waits on, and would take that of a socket nobody reads a second time. */
+function isInUse(fd: number): boolean {
+  const { _getActiveHandles: handles } = process as { _getActiveHandles?(): { _handle?: { fd?: number } | null }[] }
+  return handles?.call(process).some(({ _handle }) => _handle?.fd === fd) ?? false
+}
+
+async function adoptListener(fd: number, settings: ListenSettings): Promise<ListenerHandle> {
+  const known = examine(fd, 'listener')
+  const server = serverFor(settings)
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen({ fd, backlog: settings.backlog, exclusive: true }, () => {
+      server.off('error', reject)
+      resolve()
+    })
+  })
+  const bound = server.address()
+  const ip = bound !== null && typeof bound === 'object' ? ipOf(bound.address, bound.port) : undefined
+  const local = ip ?? known?.local
+  if (local === undefined) {
+    server.close()
+    throw refusal('UNSUPPORTED', `this system does not tell where descriptor ${fd} listens`)
+  }
+  return new NodeListener(server, local, listenerOptions(settings, local.family === 'unix'))
+}
+
+function adoptDatagram(fd: number, settings: BindSettings): Promise<DatagramHandle> {
+  const known = examine(fd, 'datagram')
+  return adopt(fd, known?.family ?? 'ipv4', known?.connected ?? false, settings)
+}
+
+function serverFor(settings: ListenSettings): ReturnType<typeof createServer> {
+  return createServer({
+    allowHalfOpen: true,
+    pauseOnConnect: true,
+    noDelay: settings.noDelay,
+    // Where more can be set than the server knows of, each connection is given all of it.
+    ...(settings.keepAlive && !EXACT_KEEP_ALIVE && { keepAlive: true, keepAliveInitialDelay: wholeSeconds(settings.keepAlive.idle) }),
+  })
+}
+
 function listen(at: Address, settings: ListenSettings): Promise<ListenerHandle> {
   return new Promise((resolve, reject) => {
-    const server = createServer({
-      allowHalfOpen: true,
-      pauseOnConnect: true,
-      noDelay: settings.noDelay,
-      // Where more can be set than the server knows of, each connection is given all of it.
-      ...(settings.keepAlive && !EXACT_KEEP_ALIVE && { keepAlive: true, keepAliveInitialDelay: wholeSeconds(settings.keepAlive.idle) }),
-    })
+    const server = serverFor(settings)
     server.once('error', reject)
     const path = at.family === 'unix' ? systemPath(at) : undefined
     const where =
@@ -323,6 +387,10 @@ class NodeListener implements ListenerHandle {
     // `close` waits for every connection ever accepted; the listening descriptor itself is gone at once.
     this.#server.close()
     setImmediate(done)
+  }
+
+  get descriptor(): number {
+    return descriptor(this.#server as unknown as Socket) ?? -1
   }
 
   ref(): void {
