@@ -49,6 +49,13 @@ export function port(socket: InetSocket): Ok<number> | Failure<'einval' | 'enotc
   return typeof number === 'number' ? ['ok', number] : ['error', 'einval']
 }
 
+/** The number that the system knows a socket by. @returns `['ok', Number]`, or `einval` after `close`, `enotsup` where the driver does not tell */
+export function getfd(socket: InetSocket): Ok<number> | Failure<'einval' | 'enotsup'> {
+  if (!isSocket(socket) || socket.closed) return ['error', 'einval']
+  const from = socket instanceof StreamSocket ? socket.connection : socket instanceof ListenSocket ? socket.listener : socket
+  return from.descriptor === undefined ? ['error', 'enotsup'] : ['ok', from.descriptor]
+}
+
 /** Closes any socket. @returns `'ok'`, also the second time */
 export async function close(socket: InetSocket): Promise<'ok'> {
   return isSocket(socket) ? socket.close() : 'ok'

@@ -159,14 +159,17 @@ export function waitOf(timeout: Timeout): { timeout?: number } {
 
 /** @internal */
 export async function openListener(port: number, stream: StreamSettings, place: PlaceSettings): Promise<Ok<Listener> | Failure<TcpReason>> {
+  const { fd } = place
   const at = listenEndpoint(port, place)
-  if (at === undefined) return ['error', 'einval']
+  // What listens already has its place.
+  if (at === undefined || (fd !== undefined && (port !== 0 || place.ip !== undefined))) return ['error', 'einval']
   const process = current()
   process.mustLive()
   const { owner } = process
   const { backlog, ipv6Only } = place
   const local = at.transport === 'unix'
   try {
+    if (fd !== undefined) return ['ok', await bindListener({ fd }, { owner, noDelay: stream.nodelay, keepAlive: stream.keepalive })]
     const more = local ? { unlinkStale: false } : { ...(ipv6Only && { ipv6Only }) }
     return ['ok', await bindListener(at, { owner, backlog, ...more, ...creation(stream, local) })]
   } catch (error) {

@@ -38,6 +38,7 @@ export type ListenerOption =
   | readonly ['ifaddr', string | IpTuple | LocalAddress]
   | readonly ['reuseaddr', boolean]
   | readonly ['ipv6_v6only', boolean]
+  | readonly ['fd', number]
   | 'inet'
   | 'inet6'
   | 'local'
@@ -90,6 +91,8 @@ export interface PlaceSettings {
   port: number
   family: 4 | 6 | undefined
   ipv6Only: boolean
+  /** The descriptor of a socket that listens already. */
+  fd: number | undefined
 }
 
 export function defaultSettings(kind: 'ssl' | 'tcp'): StreamSettings {
@@ -118,7 +121,7 @@ export function defaultSettings(kind: 'ssl' | 'tcp'): StreamSettings {
 }
 
 export function defaultPlace(): PlaceSettings {
-  return { backlog: 5, ip: undefined, port: 0, family: undefined, ipv6Only: false }
+  return { backlog: 5, ip: undefined, port: 0, family: undefined, ipv6Only: false, fd: undefined }
 }
 
 type Setter<T> = (value: unknown, into: T) => boolean
@@ -130,6 +133,11 @@ function flag<K extends string>(key: K): Setter<Record<K, boolean>> {
 function assign<T, K extends keyof T>(into: T, key: K, value: T[K]): true {
   into[key] = value
   return true
+}
+
+/** The number of a descriptor. */
+export function isDescriptor(value: unknown): value is number {
+  return isWhole(value, 0, 0x7fff_ffff)
 }
 
 /** The counter of `{active, N}`. */
@@ -187,6 +195,7 @@ const LISTENER: Readonly<Record<string, Setter<PlaceSettings>>> = {
   ...PLACE,
   backlog: (value, into) => isWhole(value, 0) && assign(into, 'backlog', Math.max(1, Math.min(value, 65_535))),
   ipv6_v6only: flag('ipv6Only'),
+  fd: (value, into) => isDescriptor(value) && assign(into, 'fd', value),
 }
 const CONNECTOR: Readonly<Record<string, Setter<PlaceSettings>>> = {
   ...PLACE,

@@ -65,6 +65,8 @@ export class StreamSocket<D = unknown> {
   #bursting = false
   /** A write of several sends waits. */
   #writing = false
+  /** What the connection was given to write; it counts on where another left off. */
+  #passed: number
   /** Why it failed. */
   #failed: SslReason | undefined
   #counts = { recv_cnt: 0, recv_oct: 0, recv_max: 0, send_cnt: 0, send_oct: 0, send_max: 0 }
@@ -73,6 +75,7 @@ export class StreamSocket<D = unknown> {
   constructor(kind: Kind, connection: Connection, settings: StreamSettings, owner: Process) {
     this.kind = kind
     this.#connection = connection
+    this.#passed = connection.stats.bytesWritten
     this.#settings = { ...settings }
     this.#owner = owner
     this.#bond = new Linkable((from, reason, kind) => this.#signalled(from, reason, kind))
@@ -363,7 +366,7 @@ export class StreamSocket<D = unknown> {
     }
     const sent = this.#write(bytes)
     const process = current()
-    if (process.root || (process === this.#owner && this.#connection.stats.unsent === 0)) return sent
+    if (process.root || (process === this.#owner && !this.#isSending)) return sent
     return process.quietly(sent)
   }
 
@@ -390,7 +393,14 @@ export class StreamSocket<D = unknown> {
     return this.#pass(bytes).then(isSent, (error: unknown) => ['error', this.#sendFailed(error)])
   }
 
+  /** Whether a send has bytes that the system has not got, be they taken by the core or still waiting to be. */
+  get #isSending(): boolean {
+    const { bytesWritten, unsent } = this.#connection.stats
+    return this.#passed - bytesWritten + unsent > 0
+  }
+
   #pass(bytes: Uint8Array): Promise<void> {
+    this.#passed += bytes.length
     const { sendTimeout } = this.#settings
     return sendTimeout === 'infinity' ? this.#connection.write(bytes) : this.#connection.write(bytes, { timeout: Math.max(1, sendTimeout) })
   }
@@ -458,7 +468,7 @@ export class StreamSocket<D = unknown> {
   /** Closes behind what a send has yet to write, which the core would end with its own close. */
   async #drained(timeout: Timeout): Promise<void> {
     const wait = timeout === 'infinity' ? {} : { timeout: Math.max(1, timeout) }
-    if (this.#connection.stats.unsent > 0) {
+    if (this.#isSending) {
       try {
         await this.#connection.flush({ timeout: LINGER, ...wait })
       } catch {

@@ -8,6 +8,7 @@ import {
   type DataOf,
   defaultPlace,
   defaultSettings,
+  isDescriptor,
   type ListenerOption,
   readOptions,
   type SocketOption,
@@ -98,6 +99,34 @@ export async function connect<const O extends readonly TcpConnectOption[]>(
       ...creation(stream, local),
     })
     return ['ok', new TcpSocket<DataOf<O>>('tcp', connection, stream, process)]
+  } catch (error) {
+    process.mustLive()
+    return ['error', posixReason(error)]
+  }
+}
+
+/**
+ * A socket for a connection that others made, by the number of its descriptor, which is closed with the socket. In list mode and
+ * active unless the options say otherwise; what they do not say about the connection stays as it is.
+ *
+ * @returns `['ok', Socket]`, or an error: `ebadf` there is none, `enotsock`, `enotconn`, `einval` another kind of socket, `eexist` another
+ *   socket of this program has it, `enotsup` the driver cannot
+ */
+export async function fdopen<const O extends readonly SocketOption[]>(
+  fd: number,
+  options: O,
+): Promise<Ok<TcpSocket<DataOf<O>>> | Failure<TcpReason>> {
+  const asked = { stream: defaultSettings('tcp'), place: defaultPlace(), others: {} }
+  if (!isDescriptor(fd) || !readOptions(options, 'set', asked)) return ['error', 'einval']
+  const process = current()
+  process.mustLive()
+  try {
+    const connection = await dial({ fd }, { owner: process.owner })
+    const socket = new TcpSocket<DataOf<O>>('tcp', connection, defaultSettings('tcp'), process)
+    const set = socket.setopts(options)
+    if (set === 'ok') return ['ok', socket]
+    await socket.close()
+    return ['error', set]
   } catch (error) {
     process.mustLive()
     return ['error', posixReason(error)]

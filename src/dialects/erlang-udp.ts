@@ -12,7 +12,7 @@ import {
   sameAddress,
 } from '../index.js'
 import type { Data, HeaderData } from './erlang-messages.js'
-import { type ActiveMode, isCount } from './erlang-options.js'
+import { type ActiveMode, isCount, isDescriptor } from './erlang-options.js'
 import { alarm, current, Exit, keep, Linkable, type Pid, Process, processOf } from './erlang-process.js'
 import { posixReason, type UdpReason } from './erlang-reasons.js'
 import { addressPair, type SocketAddress } from './erlang-socket.js'
@@ -43,6 +43,7 @@ export type UdpOption =
   | readonly ['header', number]
   | readonly ['ip', string | IpTuple]
   | readonly ['ifaddr', string | IpTuple]
+  | readonly ['fd', number]
   | readonly ['reuseaddr', boolean]
   | readonly ['broadcast', boolean]
   | readonly ['recbuf', number]
@@ -68,6 +69,8 @@ interface Settings {
   active: ActiveMode
   header: number
   ip: IpTuple | undefined
+  /** The descriptor of a socket that is bound already. */
+  fd: number | undefined
   family: 4 | 6
   reuseaddr: boolean
   broadcast: boolean | undefined
@@ -204,6 +207,11 @@ export class UdpSocket<D = Data> {
   /** @internal */
   get closed(): boolean {
     return this.#closed
+  }
+
+  /** @internal */
+  get descriptor(): number | undefined {
+    return this.#socket.descriptor
   }
 
   /** @internal */
@@ -360,6 +368,7 @@ function defaults(): Settings {
     active: true,
     header: 0,
     ip: undefined,
+    fd: undefined,
     family: 4,
     reuseaddr: false,
     broadcast: undefined,
@@ -393,6 +402,8 @@ function readUdpOption(option: unknown, into: Settings, memberships: Membership[
       const ip = typeof value === 'string' ? ipTupleOf(value) : isIpTuple(value) ? value : undefined
       return !open && ip !== undefined && put(into, 'ip', ip)
     }
+    case 'fd':
+      return !open && isDescriptor(value) && put(into, 'fd', value)
     case 'reuseaddr':
       return typeof value === 'boolean' && put(into, 'reuseaddr', value)
     case 'broadcast':
@@ -453,11 +464,18 @@ export async function open<const O extends readonly UdpOption[] = readonly []>(
   if (!isWhole(port, 0, 65_535) || !readUdpOptions(options ?? [], settings, memberships, false)) return ['error', 'einval']
   const process = current()
   process.mustLive()
-  const { ip, reuseaddr } = settings
+  const { ip, reuseaddr, fd } = settings
+  // What is bound already has its place.
+  if (fd !== undefined && (port !== 0 || ip !== undefined)) return ['error', 'einval']
   if (ip?.length === 8) settings.family = 6
   const host = ip !== undefined ? ipTextOf(ip) : settings.family === 6 ? '::' : '0.0.0.0'
   try {
-    const socket = await bind({ transport: 'udp', host, port }, { owner: process.owner, ...(reuseaddr && { reuseAddress: true }) })
+    const { owner } = process
+    const socket =
+      fd === undefined
+        ? await bind({ transport: 'udp', host, port }, { owner, ...(reuseaddr && { reuseAddress: true }) })
+        : await bind({ fd }, { owner })
+    if (fd !== undefined) settings.family = socket.local.family === 'ipv6' ? 6 : 4
     try {
       applyUdp(socket, settings, memberships)
     } catch (error) {

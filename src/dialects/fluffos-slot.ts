@@ -316,8 +316,7 @@ export class Slot {
       this.#over(connection.signal.reason)
       return RESULTS.EESEND
     }
-    const { bytesWritten, unsent } = connection.stats
-    if (this.#given - bytesWritten + unsent <= BUFFER) return RESULTS.EESUCCESS
+    if (this.#unsent <= BUFFER) return RESULTS.EESUCCESS
     this.#blocked = true
     connection.flush().then(
       () => this.#drained(),
@@ -325,6 +324,12 @@ export class Slot {
       (error: unknown) => (this.failure ??= error),
     )
     return RESULTS.EECALLBACK
+  }
+
+  /** Bytes that were sent and that the system has not got. */
+  get #unsent(): number {
+    const { bytesWritten, unsent } = this.#connection?.stats ?? { bytesWritten: this.#given, unsent: 0 }
+    return this.#given - bytesWritten + unsent
   }
 
   #drained(): void {
@@ -388,7 +393,7 @@ export class Slot {
   end(): void {
     this.read = this.write = this.close = undefined
     const connection = this.#connection
-    this.state = this.#opening || (connection?.stats.unsent ?? 0) > 0 ? 'CLOSING' : 'CLOSED'
+    this.state = this.#opening || this.#unsent > 0 ? 'CLOSING' : 'CLOSED'
     const closed = new Closed('CLOSED', 'socket_close', { op: 'close' })
     if (this.state === 'CLOSED' || connection === undefined) this.#ending.abort(closed)
     if (connection !== undefined) void this.#ended(connection)
@@ -399,7 +404,11 @@ export class Slot {
   }
 
   async #ended(connection: Connection): Promise<void> {
-    await flushed(connection).catch((error: unknown) => (this.failure ??= error))
+    await flushed(connection).catch((error: unknown) => {
+      this.failure ??= error
+      // What is cut off must not read as all there was.
+      connection.abort(error)
+    })
     await connection.close()
     this.state = 'CLOSED'
   }

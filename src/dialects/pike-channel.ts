@@ -1,7 +1,18 @@
 /** What is behind every file of the dialect: a connection that copies share, a mode, callbacks and an error number. */
 
-import { Busy, Closed, type Connection, type Delivery, FrameError, LIMITS, select, type SocketError } from '../index.js'
-import { EAGAIN, EINVAL, ENOTCONN, EPIPE, errnoOf, PikeError } from './pike-errno.js'
+import { Busy, Closed, type Connection, FrameError, LIMITS, select, type SocketError } from '../index.js'
+import {
+  carriesDescriptors,
+  descriptorOf,
+  discard,
+  Intake,
+  MOST_TOGETHER,
+  type Push,
+  received,
+  receivedNow,
+  type Receiver,
+} from './pike-descriptors.js'
+import { EAGAIN, EBADF, EBUSY, EINVAL, ENOTCONN, EOPNOTSUPP, EPIPE, errnoOf, PikeError } from './pike-errno.js'
 import { fromBytes, type Writable, written } from './pike-strings.js'
 import { call, report } from './pike-system.js'
 
@@ -25,7 +36,7 @@ const LF = Uint8Array.of(0x0a)
 class Wire {
   readonly connection: Connection
   copies = 1
-  delivery: Delivery | undefined
+  delivery: Push | undefined
   /** Whose callbacks hear of what arrives. */
   reader: Channel | undefined
   /** Somebody reads; whoever comes next waits here. */
@@ -35,6 +46,8 @@ class Wire {
   over = false
   /** An error was told once; it is an end from then on, and nothing can be written, as with a socket of the system. */
   dead = false
+  /** Another process may have it as well, for which it goes on when it is closed here. */
+  passed = false
 
   /** At least as many bytes as are accepted and not sent; looking at how many that really are takes time. */
   #unsent = 0
@@ -94,6 +107,12 @@ export class Channel {
   #writable = false
   /** A connection is under way. */
   #dialling: Promise<void> | undefined
+  /** A descriptor that is being taken over, or, with an error number, one that is no connection: what uses the file tells that. */
+  #descriptor: { readonly fd: number; readonly taking: Promise<void>; readonly received: boolean; errno: number } | undefined
+  /** Takes descriptors that come along with bytes. */
+  receiver: Receiver | undefined
+  /** Copies of files whose descriptors go along with what is written next. */
+  readonly #enclosed: Channel[] = []
   readonly #callbacks: { read: Given<ReadCallback>; write: Given<EventCallback>; close: Given<EventCallback> } = {
     read: 0,
     write: 0,
@@ -114,7 +133,62 @@ export class Channel {
   }
 
   get open(): boolean {
-    return this.#wire !== undefined || this.#dialling !== undefined
+    return this.#wire !== undefined || this.#dialling !== undefined || this.#descriptor !== undefined
+  }
+
+  /** The number that the system knows it by; −1 where there is none, or the driver does not tell. */
+  get descriptor(): number {
+    return this.#descriptor?.fd ?? descriptorOf(this.connection)
+  }
+
+  /** Why there is no connection. */
+  get disconnected(): number {
+    return this.#descriptor?.errno || ENOTCONN
+  }
+
+  /** Becomes a file for a descriptor; what was open before is closed. Resolves once it can be told whether that is a connection. */
+  take(fd: number, adopted: Promise<Connection>, isReceived: boolean): Promise<void> {
+    this.close('rw')
+    const taking = adopted.then(
+      (connection) => {
+        if (this.#descriptor !== descriptor) return void connection.close()
+        this.#descriptor = undefined
+        this.attach(connection)
+      },
+      (error: unknown) => {
+        if (this.#descriptor !== descriptor) return isReceived ? discard(fd) : undefined
+        descriptor.errno = errnoOf(error)
+        return this.#refused(error)
+      },
+    )
+    const descriptor = { fd, taking, received: isReceived, errno: 0 }
+    this.#descriptor = descriptor
+    return taking
+  }
+
+  /** Gives the descriptor away, and is closed then; −1 with `errno` where it cannot. */
+  release(): number {
+    const wire = this.#wire
+    if (wire === undefined) {
+      const descriptor = this.#descriptor
+      if (!this.open && this.socket === undefined) throw new PikeError('File not open.')
+      this.errno = descriptor === undefined ? EOPNOTSUPP : descriptor.errno === 0 ? EBUSY : 0
+      if (this.errno !== 0) return -1
+      this.#descriptor = undefined
+      return (descriptor as { readonly fd: number }).fd
+    }
+    this.errno = wire.copies > 1 ? EBUSY : 0
+    if (wire.copies > 1) return -1
+    wire.pause()
+    try {
+      const fd = wire.connection.release()
+      this.#forget()
+      return fd
+    } catch (error) {
+      this.errno = errnoOf(error)
+      wire.reader?.resume()
+      return -1
+    }
   }
 
   /** From now on it is about this connection. */
@@ -154,6 +228,7 @@ export class Channel {
 
   #forget(): Wire | undefined {
     const wire = this.#wire
+    for (const one of this.#enclosed.splice(0)) one.close('rw')
     if (wire?.reader === this) wire.reader = undefined
     this.#wire = undefined
     this.#readable = false
@@ -189,8 +264,23 @@ export class Channel {
 
   #mustRead(): Wire | undefined {
     if (this.#wire !== undefined) return this.#wire
-    if (this.#dialling !== undefined || this.socket !== undefined) return undefined
+    if (this.open || this.socket !== undefined) return undefined
     throw new PikeError('File not open.')
+  }
+
+  /** Waits for a descriptor that is being taken over. */
+  get #taken(): Promise<void> | undefined {
+    return this.#descriptor?.errno === 0 ? this.#descriptor.taking : undefined
+  }
+
+  /** Takes descriptors that come over this connection, if somebody wants them. */
+  #receiverOf(wire: Wire): Receiver | undefined {
+    return this.receiver !== undefined && carriesDescriptors(wire.connection) ? this.receiver : undefined
+  }
+
+  #next(wire: Wire, limit: number): Promise<Uint8Array | null> {
+    const receiver = this.#receiverOf(wire)
+    return receiver === undefined ? wire.connection.read({ limit }) : received(wire.connection, limit, receiver)
   }
 
   /** At most `length` bytes, or without one up to the end; all of them, or those that one read of the system gives. */
@@ -198,16 +288,17 @@ export class Channel {
     const most = length === undefined ? Number.POSITIVE_INFINITY : Math.trunc(length)
     if (!(most >= 0))
       throw new PikeError(most < 0 ? 'Cannot read negative number of characters.' : 'Bad argument 1 to read(). Expected int.')
+    if (this.#taken !== undefined) await this.#taken
     const wire = this.#mustRead()
     this.errno = 0
     if (most === 0 || (wire !== undefined && !this.#readable)) return ''
-    if (wire === undefined) return this.#fails(this.nonblocking && this.#dialling !== undefined ? EAGAIN : ENOTCONN)
+    if (wire === undefined) return this.#fails(this.nonblocking && this.#dialling !== undefined ? EAGAIN : this.disconnected)
     if (this.nonblocking) return this.#poll(wire, most)
     if (wire.reading) await wire.turn()
     wire.enter()
     try {
       if (all) return await this.#gather(wire, most)
-      const chunk = await wire.connection.read({ limit: most })
+      const chunk = await this.#next(wire, most)
       return chunk === null ? '' : fromBytes(chunk)
     } catch (error) {
       return this.#broke(wire, error)
@@ -220,7 +311,7 @@ export class Channel {
     let text = ''
     try {
       while (text.length < most) {
-        const chunk = await wire.connection.read({ limit: most - text.length })
+        const chunk = await this.#next(wire, most - text.length)
         if (chunk === null) break
         text += fromBytes(chunk)
       }
@@ -236,10 +327,12 @@ export class Channel {
     if (wire.reading) return this.#fails(EAGAIN)
     wire.enter()
     let text = ''
-    let looked = false
+    const receiver = this.#receiverOf(wire)
+    let looked = receiver !== undefined
     try {
       while (text.length < most) {
-        const chunk = wire.connection.tryRead(most - text.length)
+        const limit = most - text.length
+        const chunk = receiver === undefined ? wire.connection.tryRead(limit) : await receivedNow(wire.connection, limit, receiver)
         if (chunk === undefined && text === '' && !looked) {
           // What the system has and the runtime has not looked at yet.
           looked = true
@@ -262,9 +355,11 @@ export class Channel {
 
   /** Whether something can be read within some milliseconds: 1 also at the end, unless that is not wanted; −1 for an error. */
   async peek(timeout: number, notEnd: boolean): Promise<0 | 1 | -1> {
+    if (this.#taken !== undefined) await this.#taken
     const wire = this.#wire
+    this.errno = this.#descriptor?.errno ?? 0
+    if (this.errno !== 0) return -1
     if (wire === undefined) throw new PikeError('File not open.')
-    this.errno = 0
     const [ready] = await select([wire.connection], { timeout })
     if (ready === undefined) return 0
     if (wire.connection.stats.unread > 0) return 1
@@ -291,8 +386,9 @@ export class Channel {
 
   /** The next line without its LF; 0 at the end. Without `whole` also what stands before the end without a LF. */
   async line(whole: boolean): Promise<string | 0> {
+    if (this.#taken !== undefined) await this.#taken
     const wire = this.#mustRead()
-    if (wire === undefined) return this.#fails(ENOTCONN)
+    if (wire === undefined) return this.#fails(this.disconnected)
     this.errno = 0
     if (!this.#readable) return 0
     if (wire.reading) await wire.turn()
@@ -335,8 +431,9 @@ export class Channel {
 
   /** How many bytes were taken; −1 on an error. */
   async write(data: Writable, args: readonly unknown[]): Promise<number> {
+    if (this.#taken !== undefined) await this.#taken
     const wire = this.#wire
-    if (wire === undefined && this.#dialling === undefined && this.socket === undefined) throw new PikeError('File not open for write.')
+    if (wire === undefined && !this.open && this.socket === undefined) throw new PikeError('File not open for write.')
     const bytes = written(data, args, 'Stdio.File->write()')
     this.errno = 0
     if (bytes.length === 0) return 0
@@ -345,12 +442,13 @@ export class Channel {
       return this.nonblocking ? 0 : -1
     }
     if (wire === undefined || !this.#writable || wire.dead) {
-      this.errno = EPIPE
+      this.errno = this.#descriptor?.errno || EPIPE
       return -1
     }
     const wasTold = this.#told
     this.#told = false
     try {
+      if (this.#enclosed.length > 0) return await this.#post(wire, bytes)
       if (this.nonblocking) {
         if (!wire.mayHold(bytes.length, LIMITS.unsent)) return await wire.connection.writeSome(bytes)
         // Taking nothing is how a file that does not block tells that the peer does not read.
@@ -370,11 +468,59 @@ export class Channel {
     }
   }
 
+  /** Lets the descriptor of a file go along with what is written next. */
+  enclose(file: Channel): void {
+    if (!this.open) throw new PikeError('File not open for write.')
+    if (descriptorOf(file.connection) < 0) throw new PikeError('Bad argument 1 to Stdio.File->send_fd(): File descriptor not open.')
+    if (this.#wire === undefined || !carriesDescriptors(this.#wire.connection)) throw new PikeError('send_fd() not supported on this file.')
+    // The file may be closed before.
+    const copy = new Channel(undefined)
+    copy.copy(file)
+    this.#enclosed.push(copy)
+  }
+
+  /** Writes bytes, with descriptors along with the first of them: how many bytes. What failed is not tried again. */
+  async #post(wire: Wire, bytes: Uint8Array): Promise<number> {
+    let count = 0
+    while (this.#enclosed.length > 0 && count < bytes.length) {
+      if (this.nonblocking && (await select([{ socket: wire.connection, writable: true }], { timeout: 0 })).length === 0) break
+      // One message has none twice.
+      const numbers = new Set<number>()
+      const parcel: Channel[] = []
+      for (const one of this.#enclosed) {
+        if (numbers.has(one.descriptor) || parcel.length === MOST_TOGETHER) break
+        numbers.add(one.descriptor)
+        parcel.push(one)
+      }
+      this.#enclosed.splice(0, parcel.length)
+      // Of a file that does not block the system may take no more than this.
+      const end = this.nonblocking || this.#enclosed.length > 0 ? count + 1 : bytes.length
+      try {
+        if (numbers.has(-1)) {
+          this.errno = EBADF
+          return -1
+        }
+        await wire.connection.sendDescriptors([...numbers], bytes.subarray(count, end))
+        for (const one of parcel) if (one.#wire !== undefined) one.#wire.passed = true
+        count = end
+      } finally {
+        for (const one of parcel) one.close('rw')
+      }
+    }
+    if (count === 0) this.errno = EAGAIN
+    return count === 0 || count === bytes.length ? count : count + (await wire.connection.writeSome(bytes.subarray(count)))
+  }
+
   // Closing
 
   /** Closes directions; whether both are closed now. */
   close(how: string): boolean {
     if (this.#dialling !== undefined && /[rw]/.test(how)) this.#dialling = undefined
+    const descriptor = this.#descriptor
+    if (descriptor !== undefined && /[rw]/.test(how)) {
+      this.#descriptor = undefined
+      if (descriptor.received && descriptor.errno !== 0) discard(descriptor.fd)
+    }
     const wire = this.#wire
     if (wire === undefined) return true
     if (how.includes('r')) this.#readable = false
@@ -389,6 +535,7 @@ export class Channel {
     this.#forget()
     if (--wire.copies > 0) wire.reader?.resume()
     else if (this.abrupt) wire.connection.abort()
+    else if (wire.passed) leave(wire)
     else void wire.connection.close()
     return true
   }
@@ -437,7 +584,9 @@ export class Channel {
     if (wire.reading) return
     if (wire.delivery !== undefined) return wire.delivery.mode === 'passive' ? wire.delivery.set('active') : undefined
     // What arrives in the moment in which this is called comes to the callback later, never from inside this call.
-    const delivery = wire.connection.deliver('active', (chunk) => wire.reader?.arrived(chunk))
+    const receiver = this.#receiverOf(wire)
+    const arrived = (chunk: Uint8Array) => wire.reader?.arrived(chunk)
+    const delivery = receiver === undefined ? wire.connection.deliver('active', arrived) : new Intake(wire.connection, receiver, arrived)
     wire.delivery = delivery
     void delivery.done
       .then(async (over) => {
@@ -485,6 +634,17 @@ export class Channel {
       if (error === undefined) this.#watchWrite()
     }
     void wire.connection.waitWritable().then(() => tell(), tell)
+  }
+}
+
+/** Closes the descriptor, without ending a stream that others have as well; that has to be where something is still to be sent. */
+function leave(wire: Wire): void {
+  wire.pause()
+  try {
+    discard(wire.connection.release())
+  } catch (error) {
+    errnoOf(error)
+    void wire.connection.close()
   }
 }
 

@@ -19,6 +19,8 @@ const OWN_CODES: Readonly<Record<string, string>> = {
   CONSUMED: 'EBADF',
   ENDED: 'EPIPE',
   BUSY: 'EBUSY',
+  UNREAD: 'EBUSY',
+  UNSENT: 'EBUSY',
   DEADLINE: 'ETIMEDOUT',
   CANCELLED: 'EINTR',
   POLICY: 'EACCES',
@@ -60,6 +62,7 @@ export function isBadAddress(error: unknown): boolean {
 export const EAFNOSUPPORT: number = numberOf('EAFNOSUPPORT')
 export const EAGAIN: number = numberOf('EAGAIN')
 export const EBADF: number = numberOf('EBADF')
+export const EBUSY: number = numberOf('EBUSY')
 export const EINVAL: number = numberOf('EINVAL')
 export const EISCONN: number = numberOf('EISCONN')
 export const ENOTCONN: number = numberOf('ENOTCONN')

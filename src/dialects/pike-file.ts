@@ -14,7 +14,8 @@ import {
   SystemFailure,
 } from '../index.js'
 import { connectionPair } from '../testing/index.js'
-import { EINVAL, EISCONN, EOPNOTSUPP, errnoOf, isBadAddress, PikeError } from './pike-errno.js'
+import { isDescriptor } from './pike-descriptors.js'
+import { EBADF, EINVAL, EISCONN, EOPNOTSUPP, errnoOf, isBadAddress, PikeError } from './pike-errno.js'
 import { ByteStream, channelOf, type EventCallback, type Given, plainIp, type ReadCallback, type Writable } from './pike-stream.js'
 import { sprintf, toBytes } from './pike-strings.js'
 import { call, report } from './pike-system.js'
@@ -35,6 +36,9 @@ export const PORT_BROADCAST = 'broadcast'
 export const MULTICAST = 'multicastLoopback'
 /** What `set_option` takes. */
 export type SocketOption = 'keepAlive' | 'noDelay' | 'reuseAddress' | 'broadcast' | 'multicastLoopback'
+
+/** Names of the descriptors that every process is started with. */
+const STANDARD = ['stdin', 'stdout', 'stderr']
 
 /** What a port of the original may be: a number, or the name of a service. */
 export type PortName = number | string
@@ -94,6 +98,26 @@ export class File extends ByteStream {
   readonly #settings: Settings = { keepAlive: undefined, noDelay: undefined, sendBuffer: undefined, receiveBuffer: undefined }
   /** What connects it at the moment. */
   #attempt: Promise<Connection> | undefined
+
+  /**
+   * A file that is not open; or, with the number of a descriptor, one for a connection that others made, such as one that this
+   * process was started with. What the descriptor is turns out later, and is told by whatever uses the file: 0 or −1, with
+   * `errno()` 9 (there is none), 88 (not a socket), 107 (not connected), 22 (another kind of socket), 95 (the driver cannot take
+   * it over).
+   *
+   * @param fd a number, or `"stdin"`, `"stdout"`, `"stderr"`
+   * @param _mode means nothing: connections are read and written
+   * @throws PikeError `Not a valid FD.` for numbers that are none, and for the path of a file
+   */
+  constructor(fd?: number | string, _mode?: string, _bits?: number) {
+    super()
+    if (this.receive_fd !== File.prototype.receive_fd) channelOf(this).receiver = (number) => this.#receive(number)
+    if (fd === undefined) return
+    const number = typeof fd === 'string' ? STANDARD.indexOf(fd) : fd
+    if (typeof fd === 'string' && number < 0) throw new PikeError(`Failed to open "${fd}": files of the file system are not sockets`)
+    if (!isDescriptor(number, 'create')) throw new PikeError('Not a valid FD.')
+    this.#take(number, false).catch(report)
+  }
 
   // Connecting
 
@@ -251,6 +275,90 @@ export class File extends ByteStream {
   override close(how: string = 'rw'): 0 | 1 {
     if (/[rw]/.test(how)) channelOf(this).socket = this.#attempt = undefined
     return super.close(how)
+  }
+
+  // Descriptors
+
+  /**
+   * The number that the system knows the connection by. It stays this file's: for another program that is started with it, say.
+   *
+   * @returns −1 with `errno()` 95 where there is none: before it is connected, of a `pipe`, and where the driver does not tell
+   * @throws PikeError if the file is not open
+   */
+  query_fd(): number {
+    const channel = channelOf(this)
+    if (!this.is_open()) throw new PikeError('File not open.')
+    channel.errno = channel.descriptor < 0 ? EOPNOTSUPP : 0
+    return channel.descriptor
+  }
+
+  /**
+   * Becomes a file for a descriptor, which is closed with it; −1: for none. What was open before is closed. What the descriptor is
+   * not is in `errno()` then, and the file tells it as one that was made with the number does.
+   *
+   * @param fd a number from `release_fd`, of another program, or received; one of an open object of this process gives 17
+   * @returns 0
+   */
+  async take_fd(fd: number): Promise<0> {
+    const known = isDescriptor(fd, 'take_fd')
+    if (known && this.is_open() && channelOf(this).descriptor === fd) return 0
+    this.close()
+    channelOf(this).errno = 0
+    if (fd > 0 && !known) channelOf(this).errno = EBADF
+    if (known) await this.#take(fd, false)
+    return 0
+  }
+
+  async #take(fd: number, isReceived: boolean): Promise<void> {
+    await channelOf(this).take(fd, connect({ fd }), isReceived)
+  }
+
+  /**
+   * Gives the descriptor away, open and connected, and is closed then: for `take_fd` of another object, say, or `node:net`. It is
+   * the program's to close.
+   *
+   * @returns the number; −1 with `errno()` where the file stays open: 95 if the driver cannot, 16 while a copy has the connection,
+   *   something reads or writes, or what arrived and was read ahead would be lost
+   * @throws PikeError if the file is not open
+   */
+  release_fd(): number {
+    return channelOf(this).release()
+  }
+
+  /**
+   * Whether programs that are started from here are kept from the descriptor: always; 0 is not granted, with `errno()` 95.
+   *
+   * @throws PikeError if the file is not open
+   */
+  set_close_on_exec(on: 0 | 1 | boolean): void {
+    if (!this.is_open()) throw new PikeError('File not open.')
+    channelOf(this).errno = on ? 0 : EOPNOTSUPP
+  }
+
+  /**
+   * Lets the connection of another file go along with what is written to this one next, over a UNIX socket, to a process that
+   * has it as well then. The other file stays open, and may be closed at once. Several go in their order.
+   *
+   * @throws PikeError if one of them is not open, and for what is no UNIX socket or a driver that cannot
+   */
+  send_fd(file: File): void {
+    if (!(file instanceof File)) throw new PikeError('Bad argument 1 to send_fd(). Expected Stdio.Fd.')
+    channelOf(this).enclose(channelOf(file))
+  }
+
+  /**
+   * Called with each file that came along with bytes, before those are read or come to a callback; what it returns is waited for,
+   * and what it throws goes to `master().handle_error`. To be overloaded: files of classes that do not have it refuse what comes.
+   * One that is no connection fails with 88 or 22, and `release_fd` gives its number.
+   */
+  receive_fd(file: File): unknown {
+    return file.close()
+  }
+
+  async #receive(fd: number): Promise<void> {
+    const file = new File()
+    await file.#take(fd, true)
+    await call((came: File) => this.receive_fd(came), file)
   }
 
   // Copies, pairs and pipes

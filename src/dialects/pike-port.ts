@@ -1,6 +1,7 @@
 /** `Stdio.Port`: listening. */
 
 import { Closed, type Connection, type Endpoint, listen, type Listener } from '../index.js'
+import { descriptorOf, isDescriptor } from './pike-descriptors.js'
 import { EAFNOSUPPORT, EAGAIN, EBADF, EINVAL, errnoOf, PikeError } from './pike-errno.js'
 import { type File, fileOf, invalidAddress, isBadPath, isPath, portNumber, type PortName, type SocketOption } from './pike-file.js'
 import { addressText, type Given } from './pike-stream.js'
@@ -77,6 +78,29 @@ export class Port {
     }
     const make = () => listen({ transport: 'unix', path }, { backlog: BACKLOG, unlinkStale: false })
     return this.#listen(make, accept_callback, path)
+  }
+
+  /**
+   * Listens by a descriptor that listens already: one that this process was started with, received, or was given. It is closed
+   * with the port.
+   *
+   * @param fd its number; 0 is what service managers start a program with
+   * @returns 1, or 0 with `errno()`: 9 there is none, 88 it is no socket, 22 it does not listen, 17 another object of this process
+   *   has it, 95 the driver cannot
+   * @throws PikeError for what is no whole number
+   */
+  async listen_fd(fd: number, accept_callback?: Given<AcceptCallback>): Promise<0 | 1> {
+    // The port is closed first, and its own descriptor with it.
+    const none = !isDescriptor(fd, 'listen_fd') || fd === descriptorOf(this.#listener)
+    if (!none) return this.#listen(() => listen({ fd }), accept_callback, '')
+    this.close()
+    this.#errno = EBADF
+    return 0
+  }
+
+  /** The number that the system knows the port by, −1 where there is none or the driver does not tell. */
+  query_fd(): number {
+    return descriptorOf(this.#listener)
   }
 
   async #listen(make: () => Promise<Listener>, callback: Given<AcceptCallback>, host: string): Promise<0 | 1> {

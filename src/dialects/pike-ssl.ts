@@ -2,6 +2,7 @@
 
 import { Closed, type Connection, listen, type Listener, SocketError, type TlsInfo } from '../index.js'
 import { clientOptions, type Context, serverOptions, versionNumber } from './pike-context.js'
+import { descriptorOf, isDescriptor } from './pike-descriptors.js'
 import { EAGAIN, EBADF, EINVAL, errnoOf, EPIPE, PikeError } from './pike-errno.js'
 import { invalidAddress, isBadPath, isPath, portNumber, type PortName, type File as StdioFile } from './pike-file.js'
 import { addressText, ByteStream, channelOf, type Given } from './pike-stream.js'
@@ -92,7 +93,8 @@ export class File extends ByteStream {
    */
   accept(): Promise<1 | 0> {
     const o = serverOptions(this.#context)
-    return this.#begin((plain) => plain.startTls({ ...o, role: 'server', ...this.#wait() }), 0)
+    // What a client has sent already is the beginning of its handshake, or else no handshake at all.
+    return this.#begin((plain) => plain.startTls({ ...o, role: 'server', implicit: true, ...this.#wait() }), 0)
   }
 
   #wait(): { handshakeTimeout?: number; signal: AbortSignal } {
@@ -293,15 +295,33 @@ export class Port {
     const endpoint = isPath(port)
       ? ({ transport: 'tls+unix', path: port } as const)
       : ({ transport: 'tls', host, port: portNumber(port) } as const)
+    if (isPath(port) && isBadPath(port)) return this.#fails(EINVAL)
+    const options = isPath(port) ? { unlinkStale: false } : reuse_port ? { reusePort: true } : {}
+    return this.#listen(() => listen(endpoint, { ...options, backlog: 16_384, tls: serverOptions(this.#context) }), callback, host)
+  }
+
+  /** As `listen_fd` of `Stdio.Port`, with a callback as that of `bind`. */
+  async listen_fd(fd: number, callback?: Given<TlsCallback>): Promise<0 | 1> {
+    if (!isDescriptor(fd, 'listen_fd') || fd === this.query_fd()) return this.#fails(EBADF)
+    return this.#listen(() => listen({ fd, transport: 'tls' }, { tls: serverOptions(this.#context) }), callback, '')
+  }
+
+  /** The number that the system knows the port by, −1 where there is none or the driver does not tell. */
+  query_fd(): number {
+    return descriptorOf(this.#listener)
+  }
+
+  #fails(errno: number): 0 {
+    this.close()
+    this.#errno = errno
+    return 0
+  }
+
+  async #listen(make: () => Promise<Listener>, callback: Given<TlsCallback>, host: string): Promise<0 | 1> {
     this.close()
     this.#errno = 0
-    if (isPath(port) && isBadPath(port)) {
-      this.#errno = EINVAL
-      return 0
-    }
     try {
-      const options = isPath(port) ? { unlinkStale: false } : reuse_port ? { reusePort: true } : {}
-      const listener = await listen(endpoint, { ...options, backlog: 16_384, tls: serverOptions(this.#context) })
+      const listener = await make()
       this.close()
       this.#listener = listener
     } catch (error) {

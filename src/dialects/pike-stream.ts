@@ -2,7 +2,7 @@
 
 import type { Address } from '../index.js'
 import { Channel, type EventCallback, type Given, type ReadCallback } from './pike-channel.js'
-import { EAFNOSUPPORT, ENOTCONN, PikeError } from './pike-errno.js'
+import { EAFNOSUPPORT, PikeError } from './pike-errno.js'
 import type { Writable } from './pike-strings.js'
 
 export type { EventCallback, Given, ReadCallback } from './pike-channel.js'
@@ -100,7 +100,7 @@ export class ByteStream {
     const { connection } = channel
     if (connection === undefined) {
       if (!channel.open && channel.socket === undefined) throw new PikeError('Stdio.File->query_address(): Connection not open.')
-      channel.errno = ENOTCONN
+      channel.errno = channel.disconnected
       return 0
     }
     const text = addressText(local ? connection.local : connection.remote)

@@ -11,6 +11,7 @@ import {
   select,
   SocketError,
 } from '../index.js'
+import { descriptorOf, isDescriptor } from './pike-descriptors.js'
 import { EAGAIN, EBADF, EINVAL, errnoOf, PikeError } from './pike-errno.js'
 import { applyBuffers, bufferSizes, invalidAddress, portNumber, type PortName, type SocketOption } from './pike-file.js'
 import { addressText, plainIp } from './pike-stream.js'
@@ -169,6 +170,36 @@ export class UDP {
       this.#errno = errnoOf(thrown)
       throw new PikeError(`Stdio.UDP->connect: failed to connect to ${host}:${number}`, thrown)
     }
+  }
+
+  // Descriptors
+
+  /**
+   * Sends and receives by a datagram socket that others made, connected or not, which is closed with this object; −1: by none.
+   *
+   * @returns this object; where the descriptor is none or of another kind, the object is not bound then, with `errno()` 9, 88, 22, 17 or
+   *   95, as of `Stdio.Port`
+   * @throws PikeError for what is no whole number
+   */
+  async set_fd(fd: number): Promise<this> {
+    const known = isDescriptor(fd, 'set_fd')
+    if (known && fd === this.query_fd()) return this
+    this.close()
+    this.#errno = known || fd < 0 ? 0 : EBADF
+    if (!known) return this
+    try {
+      const socket = await bind({ fd })
+      this.close()
+      this.#open(socket)
+    } catch (error) {
+      this.#errno = errnoOf(error)
+    }
+    return this
+  }
+
+  /** The number that the system knows the socket by, −1 where there is none or the driver does not tell. */
+  query_fd(): number {
+    return descriptorOf(this.#socket)
   }
 
   // Sending

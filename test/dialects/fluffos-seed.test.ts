@@ -333,7 +333,7 @@ describe('verification of a server', () => {
     const fd = client.efuns.socket_create(STREAM_TLS, 'read', 'close')
     client.efuns.socket_connect(fd, 'service.example:443', 'read', 'write')
     const below = await listener.accept()
-    const secured = await below.startTls({ cert, key })
+    const secured = await below.startTls({ cert, key, implicit: true })
     await client.until('write')
     secured.abort()
     await client.until('close')

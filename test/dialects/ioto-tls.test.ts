@@ -587,7 +587,7 @@ describe('ioto: TLS with peers that misbehave', () => {
     const listener = await listenAt('tcp://127.0.0.1:0')
     const cut = (async () => {
       const raw = await listener.accept()
-      const secure = await raw.startTls({ ...issued, role: 'server' })
+      const secure = await raw.startTls({ ...issued, role: 'server', implicit: true })
       await secure.write('hello')
       await secure.flush()
       secure.abort()
