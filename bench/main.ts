@@ -40,31 +40,36 @@ if (flags.write && flags.quick) {
   process.exit(2)
 }
 
+// What was started ends with an exit, and with nothing else.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130))
+
 const effort = { runs: flags.quick ? 3 : 5, quick: flags.quick === true }
 const date = new Date().toISOString().slice(0, 10)
+const programs = versions()
+const reportOf = (some: Report['rows']): Report => ({ ...thisMachine(), date, runs: effort.runs, rows: some })
 const rows: Record<string, readonly Row[]> = {}
 const groups: Record<string, Measurement> = {}
+let missed = false
 for (const name of names) {
   const [workload, comparison] = [workloads[name], comparisons[name]]
-  if (workload !== undefined) rows[name] = await workload(effort)
-  if (comparison !== undefined) {
-    if (process.platform !== 'linux') console.error(`${name} is measured on Linux only`)
-    else groups[name] = { date, runs: effort.runs, ...(await comparison(effort)) }
+  try {
+    if (workload !== undefined) rows[name] = await workload(effort)
+    else if (process.platform !== 'linux') console.error(`${name}: measured on Linux only`)
+    else if (comparison !== undefined) groups[name] = { date, runs: effort.runs, versions: programs, ...(await comparison(effort)) }
+  } catch (error) {
+    // The others are worth their time all the same.
+    console.error(`${name}:`, error)
+    missed = true
   }
+  // At once: a long run that is cut short has not been for nothing.
+  if (flags.write && rows[name] !== undefined) write(reportOf({ [name]: rows[name] }))
+  if (flags.write && groups[name] !== undefined) writeComparisons({ [name]: groups[name] }, programs, Object.keys(comparisons))
   if (flags.json) continue
   if (rows[name] !== undefined) console.log(`${tableOf(rows[name])}\n`)
   if (groups[name] !== undefined) console.log(`${textOf(groups[name])}\n`)
 }
 
-const report: Report = { ...thisMachine(), date, runs: effort.runs, rows }
-const compared = { versions: versions(), groups }
-if (flags.json) console.log(JSON.stringify({ ...report, compared }, null, 2))
-if (flags.write) {
-  if (Object.keys(rows).length > 0) write(report)
-  if (Object.keys(groups).length > 0) writeComparisons(groups, compared.versions, Object.keys(comparisons))
-}
-const missed =
-  Object.values(rows)
-    .flat()
-    .some(({ met }) => met === false) || Object.values(groups).some(({ verdicts }) => verdicts.some(({ met }) => met === false))
+if (flags.json) console.log(JSON.stringify({ ...reportOf(rows), compared: { versions: programs, groups } }, null, 2))
+missed ||= Object.values(rows).some((some) => some.some(({ met }) => met === false))
+missed ||= Object.values(groups).some(({ verdicts }) => verdicts.some(({ met }) => met === false))
 process.exitCode = missed ? 1 : 0

@@ -80,7 +80,7 @@ export function between(name: string, content: string): void {
 
 function sectionOf({ node, cpu, date, runs, rows }: Report): string {
   const all = Object.values(rows).flat()
-  return `### Node ${node.slice(1)}\n\n${cpu}, ${date}, medians of ${runs} runs.\n\n${tableOf(all)}`
+  return `#### Node ${node.slice(1)}\n\n${cpu}, ${date}, medians of ${runs} runs.\n\n${tableOf(all)}`
 }
 
 function major(version: string): number {

@@ -30,10 +30,31 @@ export function testFiles(words = []) {
 const DRIVERLESS = [
   ...['abandoned', 'accept', 'adoption', 'cli', 'closing', 'connection', 'dial', 'errors', 'interop', 'owner', 'relay', 'server'],
   ...['shapes', 'talk', 'tls-ends', 'tls-server', 'tls-sessions', 'tls-sockets', 'tls-verify', 'trace', 'unix', 'upgrade', 'via'],
-  ...['e2e/datagrams', 'e2e/erlang', 'e2e/half-close', 'e2e/peers', 'e2e/pike', 'e2e/starttls', 'e2e/tls-openssl', 'e2e/up'],
-  ...['dictu', 'erlang', 'erlang-odd', 'fluffos', 'fluffos-data', 'ioto', 'ioto-tls', 'pike', 'pike-tls', 'pike-udp'].map(
-    (dialect) => `dialects/${dialect}`,
-  ),
+  ...[
+    'e2e/datagrams',
+    'e2e/erlang',
+    'e2e/half-close',
+    'e2e/peers',
+    'e2e/pike',
+    'e2e/pike-descriptors',
+    'e2e/starttls',
+    'e2e/tls-openssl',
+    'e2e/up',
+  ],
+  ...[
+    'dictu',
+    'erlang',
+    'erlang-descriptors',
+    'erlang-odd',
+    'fluffos',
+    'fluffos-data',
+    'ioto',
+    'ioto-tls',
+    'pike',
+    'pike-descriptors',
+    'pike-tls',
+    'pike-udp',
+  ].map((dialect) => `dialects/${dialect}`),
 ]
 
 /** Those of `files` that are to be run on the kernel driver too: made here, as files that choose it and import the test. */
