@@ -130,6 +130,7 @@ class Bond implements Member {
   face: Listener | WeakRef<Listener>
   pending: string | undefined
   over: SocketError | undefined
+  readonly holds = false
   /** A connection that came while `select` watched, known to be there and not looked at. Given before all others. */
   seen: StreamHandle | undefined
   readonly #handle: ListenerHandle
@@ -227,7 +228,7 @@ export class Listener implements Owned, Watched {
   readonly #origin: ListenerOrigin
   /** One object for all plain connections: there may be many. */
   #birth: Origin
-  readonly #waiters: Set<Waiter> = new Set()
+  readonly #waiters: Waiter[] = []
   /** TLS connections whose handshake is done. */
   readonly #ready: Connection[] = []
   /** Who selects from this listener. */
@@ -302,11 +303,11 @@ export class Listener implements Owned, Watched {
       if (this.#refusal !== undefined) throw again(this.#refusal, facts())
       const waiter: Waiter = { resolve, reject, disarm: undefined }
       waiter.disarm = arm(o, this.owner.shared.clock, facts, (error) => {
-        this.#waiters.delete(waiter)
+        this.#forget(waiter)
         reject(error)
         this.#rest()
       })
-      this.#waiters.add(waiter)
+      this.#waiters.push(waiter)
       this.#pump()
     })
   }
@@ -317,13 +318,13 @@ export class Listener implements Owned, Watched {
    */
   tryAccept(): Connection | undefined {
     if (this.#refusal !== undefined) throw again(this.#refusal, this.#facts('tryAccept'))
-    if (this.#waiters.size > 0) return undefined
+    if (this.#waiters.length > 0) return undefined
     let got: Connection | undefined
     let failed: unknown
     const waiter: Waiter = { resolve: (connection) => (got = connection), reject: (error) => (failed = error), disarm: undefined }
-    this.#waiters.add(waiter)
+    this.#waiters.push(waiter)
     this.#pump()
-    this.#waiters.delete(waiter)
+    this.#forget(waiter)
     this.#rest()
     if (failed !== undefined) throw failed
     return got?.given(placeOf(this.owner.shared))
@@ -504,7 +505,7 @@ export class Listener implements Owned, Watched {
   /** What is under way. */
   get #operation(): string | undefined {
     if (this.#taker !== undefined) return 'serve'
-    if (this.#waiters.size > 0) return 'accept'
+    if (this.#waiters.length > 0) return 'accept'
     return this.#counts.handshaking > 0 ? 'a TLS handshake' : undefined
   }
 
@@ -543,7 +544,7 @@ export class Listener implements Owned, Watched {
   }
 
   get #wanted(): boolean {
-    return this.#waiters.size > 0 || this.#taker?.wants() === true
+    return this.#waiters.length > 0 || this.#taker?.wants() === true
   }
 
   /** Whether a connection may be taken from the driver now. */
@@ -700,10 +701,14 @@ export class Listener implements Owned, Watched {
 
   /** Whoever has waited longest, and waits no more. */
   #firstWaiter(): Waiter | undefined {
-    const [first] = this.#waiters
-    if (first !== undefined) this.#waiters.delete(first)
+    const first = this.#waiters.shift()
     first?.disarm?.()
     return first
+  }
+
+  #forget(waiter: Waiter): void {
+    const at = this.#waiters.indexOf(waiter)
+    if (at >= 0) this.#waiters.splice(at, 1)
   }
 
   /** A handshake beside the accept loop: slow ones hold neither the loop nor each other up. */

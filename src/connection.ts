@@ -143,7 +143,7 @@ export class Connection implements Owned, Watched {
   }
 
   get state(): ConnectionState {
-    if (this.#life.report !== undefined || this.#life.refusal !== undefined) return 'closed'
+    if (this.#life.report !== undefined || this.#life.refused) return 'closed'
     if (this.#life.in.ended) return 'read-ended'
     return this.#life.out.ended ? 'write-ended' : 'open'
   }

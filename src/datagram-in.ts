@@ -2,12 +2,16 @@
 
 import { type Address, formatAddress } from './address.js'
 import { limit } from './arguments.js'
+import { didMany } from './deadline.js'
 import type { Source } from './delivery.js'
 import type { DatagramHandle } from './driver.js'
 import { Closed, FrameError, invalidType, type Phase, SocketError } from './errors.js'
 import type { Codec } from './framing.js'
 import { type Pending, ReaderSlot, type Slotted } from './slot.js'
 import type { CloseReport, Wait } from './stream.js'
+
+/** Datagrams taken at once that count as many operations. */
+const MANY = 64
 
 /** One message as it came. */
 export interface Datagram {
@@ -137,6 +141,7 @@ export class DatagramInbound {
     this.datagramsRead += all.length
     for (const { data } of all) this.bytesRead += data.length
     this.heard = all.at(-1)?.from
+    if (all.length >= MANY) didMany()
     return all
   }
 

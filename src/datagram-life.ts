@@ -53,6 +53,8 @@ export class DatagramLife implements DatagramSide, StreamEvents, Member {
   readonly watchers: Set<() => void> = new Set()
   /** Why every operation is refused: it was closed or aborted on this side. */
   over: SocketError | undefined
+  /** What has come is thrown away with the socket. */
+  readonly holds = false
   #report: CloseReport | undefined
   #settle!: (report: CloseReport) => void
   #controller: AbortController | undefined

@@ -16,7 +16,7 @@ import {
 } from './address.js'
 import { bytesOf } from './bytes.js'
 import type { DatagramInbound, DatagramSide } from './datagram-in.js'
-import { arm, refusePast, shouldYield, spanning, turn, within } from './deadline.js'
+import { arm, didMany, refusePast, shouldYield, spanning, turn, within } from './deadline.js'
 import type { DatagramHandle } from './driver.js'
 import { AddressError, again, CODES, type CodeOf, type ErrorFacts, invalidType, show, SocketError, SystemFailure } from './errors.js'
 import { enforce, type PolicyFunction } from './policy.js'
@@ -469,6 +469,7 @@ export class DatagramOutbound {
         if (list.push(place) < TOGETHER) continue
         await this.#handTogether(list, left, count)
         list.length = 0
+        didMany()
         if (!shouldYield()) continue
         await turn()
         refusePast(left(), this.#side.shared.clock, () => this.#side.facts('sendMany'))

@@ -225,7 +225,8 @@ export class DatagramSocket implements Owned, Watched {
 
   /**
    * Sends all of `batch`, several at once; resolves with how many that were. A failure ends it, with `datagramsWritten`: how
-   * many were sent. `o` holds for all together, also for the making of the batch. Its rejection is pre-handled.
+   * many were sent. `o` holds for all together, also for the making of the batch. Its rejection is pre-handled. The bytes of a
+   * datagram have to stay as they are until then: what makes the batch must not use the same memory again.
    */
   sendMany(batch: Iterable<Outgoing> | AsyncIterable<Outgoing>, o?: Wait): Promise<number> {
     return this.#life.out.sendMany(batch, o)

@@ -17,7 +17,10 @@ const FINEST_STEPS = 1024
  * deletion from one set and an insertion into another, and one platform timer serves them all.
  */
 class SystemClock implements Clock {
-  readonly #buckets: Map<number, Set<() => void>> = new Map()
+  /** What is armed, by number, and the numbers by their moment: of sets that much goes through, those of numbers leave no garbage (`roster.ts`). */
+  readonly #armed: ((() => void) | undefined)[] = []
+  readonly #free: number[] = []
+  readonly #buckets: Map<number, Set<number>> = new Map()
   /** The moments of the buckets, a binary heap. */
   readonly #heap: number[] = []
   #timer: NodeJS.Timeout | undefined
@@ -40,14 +43,18 @@ class SystemClock implements Clock {
       this.#buckets.set(moment, bucket)
       push(this.#heap, moment)
     }
-    // The same function may be armed twice for one moment, so each arming is an object of its own.
-    const entry = () => fn()
-    bucket.add(entry)
+    const number = this.#free.pop() ?? this.#armed.length
+    this.#armed[number] = fn
+    bucket.add(number)
     this.#live++
     if (moment < this.#armedFor) this.#arm(moment)
     else if (this.#live === 1) this.#timer?.ref()
+    let isArmed = true
     return () => {
-      if (!bucket.delete(entry)) return
+      // The number may be another's by now.
+      if (!isArmed || !bucket.delete(number)) return
+      isArmed = false
+      this.#disarm(number)
       // An idle timer is left armed, unreferenced, rather than cleared: the next deadline is likely to be as near.
       if (--this.#live === 0) this.#timer?.unref()
     }
@@ -59,6 +66,13 @@ class SystemClock implements Clock {
     this.#timer = setTimeout(() => this.#fire(), Math.min(Math.max(0, Math.ceil(moment - this.now())), LONGEST))
   }
 
+  #disarm(number: number): (() => void) | undefined {
+    const fn = this.#armed[number]
+    this.#armed[number] = undefined
+    this.#free.push(number)
+    return fn
+  }
+
   #fire(): void {
     this.#timer = undefined
     this.#armedFor = Number.POSITIVE_INFINITY
@@ -67,10 +81,10 @@ class SystemClock implements Clock {
       pop(this.#heap)
       const bucket = this.#buckets.get(first)
       this.#buckets.delete(first)
-      for (const entry of bucket ?? []) {
-        bucket?.delete(entry)
+      for (const number of bucket ?? []) {
+        bucket?.delete(number)
         this.#live--
-        entry()
+        this.#disarm(number)?.()
       }
     }
     for (let first = this.#heap[0]; first !== undefined; first = this.#heap[0]) {
@@ -316,6 +330,11 @@ export function shouldYield(): boolean {
     return false
   }
   return now - burstStart > LONGEST_BURST
+}
+
+/** Tells `shouldYield` that an operation did the work of many: the clock is looked at next time. */
+export function didMany(): void {
+  burst |= BURST_CHECK - 1
 }
 
 /** Resolves after the event loop has turned once. */

@@ -20,6 +20,8 @@ export interface Side {
   readonly writeTime: number | undefined
   /** What every operation fails with at once: this side closed the connection or gave it away. */
   readonly refusal: SocketError | undefined
+  /** Whether there is one. */
+  readonly refused: boolean
   /** Bytes moved, in whichever direction. */
   moved(): void
   facts(op: string): ErrorFacts
@@ -224,7 +226,7 @@ export class Inbound {
   #run<T>(op: string, wait: Wait | undefined, prepare: () => () => T | undefined, claimed = false): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const attempt = prepare()
-      if (this.#side.refusal === undefined && this.#claimant !== undefined && !claimed) return reject(this.inUse(op))
+      if (!this.#side.refused && this.#claimant !== undefined && !claimed) return reject(this.inUse(op))
       this.start({ op, attempt, resolve, reject, disarm: undefined }, wait)
     })
   }
@@ -247,7 +249,7 @@ export class Inbound {
 
   /** Tries an operation at once, and lets it wait for bytes if that gives nothing. */
   start(pending: Pending, wait: Wait | undefined): void {
-    if (this.#side.refusal !== undefined) return pending.reject(this.#refused(pending.op))
+    if (this.#side.refused) return pending.reject(this.#refused(pending.op))
     if (this.#pending !== undefined) return pending.reject(this.inUse(pending.op))
     try {
       if (wait !== undefined || this.#side.readTime !== undefined) pending.disarm = this.#arm(wait, pending)
@@ -290,7 +292,7 @@ export class Inbound {
   }
 
   #available(op: string): void {
-    if (this.#side.refusal !== undefined) throw this.#refused(op)
+    if (this.#side.refused) throw this.#refused(op)
     if (this.busy) throw this.inUse(op)
   }
 
@@ -310,11 +312,20 @@ export class Inbound {
   }
 
   read(o: ReadOptions | undefined, claimed = false): Promise<Uint8Array | null> {
-    const prepare = () => {
-      const limit = limitOf(o?.limit, this.#side.shared.limits.receive)
-      return () => this.#take(limit, 'read')
+    try {
+      return this.#begin(new Reading(this, limitOf(o?.limit, this.#side.shared.limits.receive)), o, claimed)
+    } catch (error) {
+      return Promise.reject(error)
     }
-    return this.#run('read', o, prepare, claimed)
+  }
+
+  #begin<T>(reading: Reading, wait: Wait | undefined, claimed: boolean): Promise<T> {
+    const promise = new Promise<T>(capture)
+    reading.resolve = captured.resolve
+    reading.reject = captured.reject
+    if (!this.#side.refused && this.#claimant !== undefined && !claimed) reading.reject(this.inUse(reading.op))
+    else this.start(reading, wait)
+    return promise
   }
 
   tryRead(limit: number | undefined): Uint8Array | null | undefined {
@@ -324,13 +335,12 @@ export class Inbound {
   }
 
   readInto(into: Uint8Array, o: Wait | undefined): Promise<number | null> {
-    return this.#run('readInto', o, () => {
-      if (!(into instanceof Uint8Array)) throw invalidType('into', 'a Uint8Array', into)
-      return () => this.#fetchInto(into)
-    })
+    if (!(into instanceof Uint8Array)) return Promise.reject(invalidType('into', 'a Uint8Array', into))
+    return this.#begin(new Reading(this, into), o, false)
   }
 
-  #fetchInto(into: Uint8Array): number | null | undefined {
+  /** For a `readInto` under way. */
+  fetchInto(into: Uint8Array): number | null | undefined {
     if (into.length === 0) return 0
     if (this.#buffer.length > 0) {
       const count = this.#buffer.copyInto(into)
@@ -478,7 +488,7 @@ export class Inbound {
   }
 
   unread(bytes: Bytes | string, claimed = false): void {
-    if (this.#side.refusal !== undefined) throw this.#refused('unread')
+    if (this.#side.refused) throw this.#refused('unread')
     if (this.#claimant !== undefined && !claimed) throw this.inUse('unread')
     const copy = copyOf(bytesOf(bytes, 'bytes'))
     this.#searched = 0
@@ -554,7 +564,7 @@ export class Inbound {
 
   /** Lets an operation of the claimant wait, for as long as it takes, without trying it now. */
   park(pending: Pending): void {
-    if (this.#side.refusal !== undefined) throw this.#refused(pending.op)
+    if (this.#side.refused) throw this.#refused(pending.op)
     this.#pending = pending
   }
 
@@ -639,6 +649,33 @@ const captured: { resolve: (value: unknown) => void; reject: (error: unknown) =>
 function capture(resolve: (value: never) => void, reject: (error: unknown) => void): void {
   captured.resolve = resolve as (value: unknown) => void
   captured.reject = reject
+}
+
+/**
+ * A `read` or `readInto` under way, as an object of its own: with closures in its place each of ten thousand connections that
+ * wait would hold twice as many of them for the collector to move about.
+ */
+class Reading implements Pending {
+  resolve!: (value: never) => void
+  reject!: (error: unknown) => void
+  disarm: (() => void) | undefined
+  readonly #in: Inbound
+  readonly #wanted: number | Uint8Array
+
+  /** @param wanted most bytes, or where they go */
+  constructor(inbound: Inbound, wanted: number | Uint8Array) {
+    this.#in = inbound
+    this.#wanted = wanted
+  }
+
+  get op(): string {
+    return typeof this.#wanted === 'number' ? 'read' : 'readInto'
+  }
+
+  attempt(): Uint8Array | number | null | undefined {
+    const wanted = this.#wanted
+    return typeof wanted === 'number' ? this.#in.take(wanted, 'read') : this.#in.fetchInto(wanted)
+  }
 }
 
 /**

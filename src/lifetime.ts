@@ -57,8 +57,8 @@ export class Lifetime implements Side, StreamEvents, Member, Giver {
   /** A moment of the network's clock. */
   readonly openedAt: number
   report: CloseReport | undefined
-  /** Why every operation is refused: closed, aborted or consumed on this side. */
-  refusal: SocketError | undefined
+  /** Put into words when somebody asks: after most closes nobody does, and an error with its stack costs as much as a close. */
+  #refusal: SocketError | (() => SocketError) | undefined
   released = false
   #late: Late | undefined
 
@@ -169,9 +169,23 @@ export class Lifetime implements Side, StreamEvents, Member, Giver {
     if (watchers !== undefined) for (const changed of watchers) changed()
   }
 
+  /** Why every operation is refused: closed, aborted or consumed on this side. */
+  get refusal(): SocketError | undefined {
+    if (typeof this.#refusal === 'function') this.#refusal = this.#refusal()
+    return this.#refusal
+  }
+
+  get refused(): boolean {
+    return this.#refusal !== undefined
+  }
+
   /** In the middle of an upgrade: there is no stream now that could be ended in order. */
   get #isUpgrading(): boolean {
     return this.refusal?.code === 'CONSUMED' && !this.released && this.report === undefined
+  }
+
+  get holds(): boolean {
+    return this.in.buffered > 0
   }
 
   get over(): SocketError | undefined {
@@ -240,7 +254,7 @@ export class Lifetime implements Side, StreamEvents, Member, Giver {
         // The stream has ended in order, and only lingers so that nothing of it is lost: no longer than this.
         if (this.report !== undefined) return this.#release(false)
         this.#rest.closing = true
-        this.refuse(new Closed('CLOSED', CODES.Closed.CLOSED, this.facts('close')))
+        this.refuse(() => this.#closed())
         this.finish({ clean: false, unsent: this.out.drop(), reason: broken(error, this.facts('close')) }, true)
       }
       try {
@@ -267,7 +281,7 @@ export class Lifetime implements Side, StreamEvents, Member, Giver {
 
   #close(): void {
     const isUpgrading = this.#isUpgrading
-    this.refuse(new Closed('CLOSED', CODES.Closed.CLOSED, this.facts('close')))
+    this.refuse(() => this.#closed())
     // Broken before: what is still unread is given up now, and operations fail with `Closed` from here on.
     if (this.report !== undefined) return
     if (isUpgrading) return this.abort()
@@ -283,6 +297,10 @@ export class Lifetime implements Side, StreamEvents, Member, Giver {
     )
   }
 
+  #closed(): Closed {
+    return new Closed('CLOSED', CODES.Closed.CLOSED, this.facts('close'))
+  }
+
   /** As `Connection.abort`. */
   abort(reason?: unknown): void {
     const error = aborted(reason, this.facts('abort'))
@@ -293,10 +311,10 @@ export class Lifetime implements Side, StreamEvents, Member, Giver {
     this.#release(true)
   }
 
-  refuse(error: SocketError): void {
-    this.refusal ??= error
+  refuse(error: SocketError | (() => SocketError)): void {
+    this.#refusal ??= error
     this.in.refuse()
-    this.out.refuse(this.refusal)
+    this.out.refuse()
   }
 
   /** The one place where a connection ends. */
@@ -354,7 +372,7 @@ export class Lifetime implements Side, StreamEvents, Member, Giver {
 
   /** Both directions ended in order: nothing is left to do with the descriptor. */
   ended(): void {
-    if (!this.in.ended || this.refusal !== undefined) return
+    if (!this.in.ended || this.refused) return
     if (this.out.failure !== undefined) this.finish({ clean: false, unsent: this.out.drop(), reason: this.out.failure }, true)
     else if (this.out.shut) this.finish({ clean: true, unsent: 0 }, true)
   }

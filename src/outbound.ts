@@ -100,8 +100,10 @@ export class Outbound {
   }
 
   /** From now on everything is refused: wakes what waits; what was accepted stays to be flushed. */
-  refuse(error: SocketError): void {
-    for (const job of this.#jobs.splice(0)) this.#giveUp(job, error)
+  refuse(): void {
+    if (this.#jobs.length === 0) return
+    const why = this.#side.refusal as SocketError
+    for (const job of this.#jobs.splice(0)) this.#giveUp(job, why)
   }
 
   /** Whether a write would be accepted at once, or what it fails with; undefined when it would wait, or if this side has ended. */
@@ -137,6 +139,7 @@ export class Outbound {
   drop(): number {
     const lost = this.unsent
     this.#settleUp()
+    if (this.#jobs.length === 0 && this.#shutting === undefined) return lost
     // An end that waits for what is given up now would wait for ever.
     const why = this.#side.refusal ?? this.#error
     if (why !== undefined) for (const job of this.#jobs.splice(0)) this.#giveUp(job, why)
@@ -250,6 +253,10 @@ export class Outbound {
       this.#level()
       this.bytesWritten += count
       this.#side.moved()
+      if (!feed.over && shouldYield()) {
+        void turn().then(() => this.writable())
+        break
+      }
     }
     return feed.over
   }
@@ -271,7 +278,7 @@ export class Outbound {
       this.#jobs.length === 0 &&
       this.#stash.left === 0 &&
       this.#error === undefined &&
-      this.#side.refusal === undefined &&
+      !this.#side.refused &&
       this.#ending === undefined &&
       data.length > 0
     ) {

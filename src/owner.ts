@@ -17,6 +17,7 @@ import {
   refuseUnknown,
   type SocketError,
 } from './errors.js'
+import { Roster } from './roster.js'
 import type { CloseReport, Limits, Wait } from './stream.js'
 import type { OpenEvent, Trace, TraceEvent } from './trace.js'
 
@@ -101,6 +102,8 @@ export interface Member {
   readonly pending: string | undefined
   /** Why nothing can be done with it any more: it was closed, broke or was consumed. */
   readonly over: SocketError | undefined
+  /** Whether it has received what nobody has read. */
+  readonly holds: boolean
   close(o?: Wait): Promise<CloseReport>
   abort(reason?: unknown): void
 }
@@ -144,7 +147,7 @@ export class Owner {
   /** @internal */
   readonly shared: Shared
   readonly #parent: Owner | undefined
-  readonly #members: Set<Member> = new Set()
+  readonly #members: Roster<Member> = new Roster()
   readonly #nested: Set<Owner> = new Set()
   #controller: AbortController | undefined
   #ended: SocketError | undefined
@@ -180,7 +183,7 @@ export class Owner {
 
   /** The sockets that live now, oldest first; behind its own, those of nested owners. */
   sockets(): Owned[] {
-    const own = [...this.#members].map(faceOf).filter((face) => face !== undefined)
+    const own = [...this.#members.values()].map(faceOf).filter((face) => face !== undefined)
     return [...own, ...this.owners().flatMap((owner) => owner.sockets())]
   }
 
@@ -226,7 +229,7 @@ export class Owner {
       member.abort(this.#ended)
       return Promise.resolve(ABORTED)
     }
-    const own = [...this.#members]
+    const own = [...this.#members.values()]
     const listeners = this.#listeners().map(end)
     const nested = this.owners().map(async (owner) => ({ name: owner.name, ...(await owner.end(o)) }))
     const ending = own.filter(({ kind }) => kind !== 'listener').map(end)
@@ -250,7 +253,7 @@ export class Owner {
 
   /** Its listeners, its own before those of nested owners. */
   #listeners(): Member[] {
-    const own = [...this.#members].filter(({ kind }) => kind === 'listener')
+    const own = [...this.#members.values()].filter(({ kind }) => kind === 'listener')
     return [...own, ...this.owners().flatMap((owner) => owner.#listeners())]
   }
 
@@ -299,12 +302,15 @@ export class Owner {
   /** Registers a socket that was just opened or is moved here. Throws `Closed` when the owner has ended. @internal */
   add(member: Member): void {
     this.mustLive()
-    this.#members.add(member)
+    this.#members.set(member.id, member)
   }
 
   /** Forgets a socket whose descriptor was given back, or that `moved` to another owner. @internal */
-  remove(member: Member, _moved: boolean): void {
-    this.#members.delete(member)
+  remove(member: Member, moved: boolean): void {
+    // An error that it keeps has the object that users have in its stack, so nothing of either would ever be garbage.
+    if (!moved && !member.holds) LOST.unregister(member)
+    // After an upgrade another has its number.
+    if (this.#members.get(member.id) === member) this.#members.delete(member.id)
     this.#left()
   }
 
@@ -371,7 +377,7 @@ export function guard(member: Member, where: string | undefined): void {
   const { face } = member
   if (where !== undefined) PLACES.set(member, where)
   if (face instanceof WeakRef) return
-  LOST.register(face, member)
+  LOST.register(face, member, member)
   member.face = new WeakRef(face)
 }
 
@@ -379,7 +385,7 @@ function lost(member: Member): void {
   // What it has received and nobody will read is no longer held.
   if (member.over !== undefined) return void member.close()
   // What is under way goes on; a fresh piece of garbage has this looked at again at the next collection.
-  if (member.pending !== undefined) return LOST.register({}, member)
+  if (member.pending !== undefined) return LOST.register({}, member, member)
   const where = PLACES.get(member)
   tell(member.owner.shared, { type: 'abandoned', kind: member.kind, id: member.id, ...(where !== undefined && { where }) })
   void member.close()

@@ -89,6 +89,7 @@ export function accepted(
   for (const descriptor of descriptors) closeSync(descriptor)
   keep(data)
   const count = descriptors.length + surplus
+  if (count <= most) throw new SystemFailure('EMFILE', `${CODES.SystemFailure.EMFILE} for those that came; all were closed`, facts())
   throw new Denied('DESCRIPTORS', `${CODES.Denied.DESCRIPTORS}: ${count} came, at most ${most} were asked for`, facts())
 }
 

@@ -5,7 +5,7 @@ import { milliseconds } from './arguments.js'
 import type { Connection } from './connection.js'
 import { arm, shouldYield, turn } from './deadline.js'
 import type { Splice } from './driver.js'
-import { again, broken, CODES, Denied, type ErrorFacts, invalidType, outOfRange, type SocketError } from './errors.js'
+import { again, Broken, broken, CODES, Denied, type ErrorFacts, invalidType, outOfRange, type SocketError } from './errors.js'
 import type { Lifetime } from './lifetime.js'
 import type { Feed } from './outbound.js'
 import type { Pending } from './slot.js'
@@ -110,8 +110,7 @@ class Relay {
       await new Promise<void>((resolve) => {
         this.#settle = resolve
         if (idle !== Number.POSITIVE_INFINITY) this.#watchIdle(idle)
-        this.#forth.start()
-        this.#back.start()
+        for (const flow of [this.#forth, this.#back]) flow.start()
       })
     } finally {
       disarm?.()
@@ -166,8 +165,10 @@ class Relay {
 
   /** `to` broke: its peer may have said why, which is on its way in the other direction. */
   writeFailed(error: unknown, direction: Direction): void {
-    this.#noted(error, direction)
-    this.ended()
+    const failure = this.#noted(error, direction)
+    // What is no news of the peer, it has not heard of: it may wait for ever.
+    if (failure instanceof Broken && !Object.hasOwn(CODES.Broken, failure.code)) this.fail(failure, direction)
+    else this.ended()
   }
 
   #noted(error: unknown, direction: Direction | undefined): SocketError {
@@ -222,6 +223,9 @@ class Flow implements Pending {
     this.#from.in.park(this)
     this.#splice = this.#spliced()
     if (this.#splice !== undefined) this.#drain = new Drain(this.#splice)
+    // Its end on this side tells nobody who has nothing to write.
+    const { closed } = this.#to
+    void closed.then(() => !this.over && this.#to.refused && this.#writeFailed(this.#to.refusal))
     this.#pump()
   }
 

@@ -20,8 +20,8 @@ export type FileSource = string | URL | { readonly fd: number } | FileHandle
 
 /** Bytes of a file that are in memory, where the system cannot send it by itself. */
 const PIECE = 64 * 1024
-/** Most bytes that the system is asked to send at a time. */
-const MOST = 1024 * 1024
+/** Most bytes that the system is asked to send at a time: it takes them at once, and others wait meanwhile. */
+const MOST = 128 * 1024
 /** What a named pipe without a writer would keep `open` waiting for ever without; Windows has none. */
 const FLAGS = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)
 /** What `sendfile(2)` says about the file rather than the socket, or for not knowing the file system: reading it will tell. */
@@ -159,8 +159,9 @@ class FileFeed implements Feed {
     fstat(this.#fd, (error, stat) => {
       this.#answered(error, () => {
         if (!stat.isFile()) return this.#fail(this.#error('NOT_A_FILE', 'only a regular file can be sent'))
-        this.#end ??= stat.size
-        if (stat.size < this.#end || stat.size < this.#at) return this.#fail(this.#short(stat.size))
+        const end = this.#end ?? stat.size
+        if (stat.size < end || stat.size < this.#at) return this.#fail(this.#short(`${stat.size}`))
+        this.#end = end
         this.#state = 'ready'
         this.over = this.#left === 0
         this.#out.writable()
@@ -194,7 +195,7 @@ class FileFeed implements Feed {
     return this.#error(code as 'ENOENT', message, cause)
   }
 
-  #short(size: number = this.#at): SystemFailure {
+  #short(size: string = `no more than ${this.#at}`): SystemFailure {
     const wanted = this.#end === undefined ? `${this.#at} and on` : `${this.#end}`
     return this.#error('FILE_TOO_SHORT', `it has ${size} bytes, and bytes up to ${wanted} were to be sent`)
   }

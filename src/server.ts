@@ -18,6 +18,7 @@ import { Broken, Cancelled, Closed, CODES, Denied, invalidType, outOfRange, refu
 import type { ListenOptions, Network } from './network.js'
 import { foreignNames } from './options.js'
 import { type EndReport, inThisContext, type Member, Owner, tell } from './owner.js'
+import { Roster } from './roster.js'
 import type { CloseReport } from './stream.js'
 import type { ServerTlsOptions } from './tls-options.js'
 import { nextId, type RefusedEvent } from './trace.js'
@@ -174,7 +175,7 @@ export class Server extends Owner {
   readonly #firstByte: number
   readonly #alarm: Alarm | undefined
   readonly #listeners: Listener[] = []
-  readonly #sessions: Map<number, Session> = new Map()
+  readonly #sessions: Roster<Session> = new Roster()
   readonly #perAddress: Map<string, number> = new Map()
   readonly #descriptors: Descriptors = new Descriptors()
   #settle!: (report: CloseReport) => void

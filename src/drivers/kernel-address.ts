@@ -1,7 +1,7 @@
 /** Addresses as the system has them, `struct sockaddr` (ip(7), ipv6(7), unix(7)), and as we do. */
 
 import { networkInterfaces } from 'node:os'
-import { type Address, ipBytes, ipText, isMapped } from '../address.js'
+import { type Address, ipBytes, ipText, isMapped, sameAddress } from '../address.js'
 import { LAYOUTS, LINUX } from './kernel-layout.js'
 import { Block } from './kernel-memory.js'
 import type { System } from './kernel-system.js'
@@ -105,7 +105,8 @@ const NAMES = 256
 /** Names that one call points at. */
 export const NAMES_AT_ONCE = 64
 
-const NOWHERE = { raw: new Uint8Array(0), port: 0, on: undefined, address: UNNAMED }
+/** Where the last one was sent to that said so. */
+const NOWHERE = { a: 0, b: 0, c: 0, d: 0, family: -1, port: 0, on: undefined as string | undefined, address: UNNAMED as Address }
 
 /**
  * Addresses that the system told, each made into an object once: datagrams come from few senders. What is told is frozen, so
@@ -115,7 +116,7 @@ export class Heard {
   readonly #found: (Address | undefined)[] = Array.from({ length: SLOTS }, () => undefined)
   /** What the addresses looked like: of IPv4 family, port and address, of IPv6 the scope as well. */
   readonly #raw = new Int32Array(SLOTS * 6)
-  #last: { raw: Uint8Array; port: number; on: string | undefined; address: Address } = NOWHERE
+  #last: typeof NOWHERE = NOWHERE
   #unix: Address = UNNAMED
   #unixRaw = new Uint8Array(0)
 
@@ -151,19 +152,21 @@ export class Heard {
   }
 
   /** The address without a port at `at`, where something was sent to; `on` is the interface it came in by. */
-  destination({ bytes }: Block, at: number, family: number, port: number, on: string | undefined): Address {
-    const raw = bytes.subarray(at, at + (family === AF_INET ? 4 : 16))
+  destination({ bytes, view }: Block, at: number, family: number, port: number, on: string | undefined): Address {
     const last = this.#last
-    let same = last.port === port && last.on === on && last.raw.length === raw.length
-    for (let i = 0; same && i < raw.length; i++) same = raw[i] === last.raw[i]
-    if (same) return last.address
-    const mapped = isMapped(raw)
-    const ip = mapped ? raw.subarray(12) : raw
-    const linkLocal =
-      ip.length === 16 && ((ip[0] === 0xfe && ((ip[1] as number) & 0xc0) === 0x80) || (ip[0] === 0xff && ((ip[1] as number) & 15) <= 2))
-    const scope = linkLocal && on !== undefined ? { scope: on } : {}
+    const a = view.getInt32(at, true)
+    const [b, c, d] =
+      family === AF_INET ? [0, 0, 0] : [view.getInt32(at + 4, true), view.getInt32(at + 8, true), view.getInt32(at + 12, true)]
+    if (last.a === a && last.b === b && last.c === c && last.d === d && last.family === family && last.port === port && last.on === on)
+      return last.address
+    const raw = bytes.subarray(at, at + (family === AF_INET ? 4 : 16))
+    const ip = isMapped(raw) ? raw.subarray(12) : raw
+    const [first, second] = ip as unknown as [number, number]
+    // An address of the link, or a group on it, means nothing without the interface.
+    const ofLink = ip.length === 16 && ((first === 0xfe && (second & 0xc0) === 0x80) || (first === 0xff && (second & 15) <= 2))
+    const scope = ofLink && on !== undefined ? { scope: on } : {}
     const address: Address = Object.freeze({ family: ip.length === 4 ? 'ipv4' : 'ipv6', address: ipText(ip), port, ...scope })
-    this.#last = { raw: raw.slice(), port, on, address }
+    this.#last = { a, b, c, d, family, port, on, address }
     return address
   }
 
@@ -186,6 +189,8 @@ export class Spelled {
   readonly #size: number
   readonly #lengths: number[] = []
   readonly #addresses: (Address | undefined)[] = []
+  /** What they were when they were written. */
+  readonly #as: Address[] = []
   readonly #slots: Map<Address, number> = new Map()
   #next = 0
 
@@ -198,15 +203,17 @@ export class Spelled {
   /** The slot of an address, which stays its for as long as fewer than {@link NAMES_AT_ONCE} others are asked for. */
   slot(address: Address): number {
     const known = this.#slots.get(address)
-    if (known !== undefined && (this.#next - known + NAMES - 1) % NAMES < NAMES - NAMES_AT_ONCE) return known
+    // Its owner may have changed it.
+    if (known !== undefined && (this.#next - known + NAMES - 1) % NAMES < NAMES - NAMES_AT_ONCE && reads(address, this.#as[known]))
+      return known
     const slot = this.#next
     this.#next = (slot + 1) % NAMES
     const gone = this.#addresses[slot]
     if (gone !== undefined && this.#slots.get(gone) === slot) this.#slots.delete(gone)
     this.#lengths[slot] = writeAddress(this.block, address, this.#family, slot * this.#size)
-    // What could be changed by its owner is written each time.
-    this.#addresses[slot] = Object.isFrozen(address) ? address : undefined
-    if (Object.isFrozen(address)) this.#slots.set(address, slot)
+    this.#addresses[slot] = address
+    this.#as[slot] = { ...address }
+    this.#slots.set(address, slot)
     return slot
   }
 
@@ -217,4 +224,10 @@ export class Spelled {
   length(slot: number): number {
     return this.#lengths[slot] as number
   }
+}
+
+function reads(address: Address, as: Address | undefined): boolean {
+  if (as === undefined || address.family !== as.family) return false
+  if (address.family === 'unix' || as.family === 'unix') return sameAddress(address, as)
+  return address.port === as.port && address.address === as.address && address.scope === as.scope
 }

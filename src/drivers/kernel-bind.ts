@@ -34,7 +34,7 @@ export function bindDatagram(poll: Poll, at: Address, settings: BindSettings): D
     }
     if (settings.type === 'seqpacket' && to === undefined) return new KernelPackets(poll, fd, localOf(poll, fd, at), unlink, settings)
     if (to !== undefined) must('connect', system.connect(fd, memory.name.address, writeAddress(memory.name, to)))
-    const remote = to && Object.freeze(to.family === 'unix' ? to : (nameOf(poll, 'getpeername', fd) ?? to))
+    const remote = to && (to.family === 'unix' ? { ...to } : (nameOf(poll, 'getpeername', fd) ?? { ...to }))
     return new KernelDatagrams(poll, { fd, local: localOf(poll, fd, at), remote, unlink }, settings)
   } catch (error) {
     unlink?.()

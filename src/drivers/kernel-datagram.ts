@@ -12,7 +12,6 @@ import { familyOf, Heard, readAddress, Spelled, UNNAMED, writeAddress } from './
 import { AT_ONCE, Inbox, Outbox } from './kernel-batch.js'
 import { type Control, CONTROL, newControl, readControl } from './kernel-control.js'
 import { LAYOUTS, LINUX } from './kernel-layout.js'
-import type { Block } from './kernel-memory.js'
 import { interfaceOf, optionsOf } from './kernel-options.js'
 import type { Place, Poll, Polled } from './kernel-poll.js'
 import { Room } from './kernel-room.js'
@@ -202,11 +201,12 @@ export class KernelDatagrams implements DatagramHandle, Polled {
 
   attach(events: StreamEvents): void {
     this.#events = events
-    if (this.#untold) queueMicrotask(() => this.#fd >= 0 && this.polled(EPOLLIN))
+    if (this.#untold) queueMicrotask(() => this.polled(EPOLLIN))
     this.#untold = false
   }
 
   polled(events: number): void {
+    if (this.#fd < 0) return
     if ((events & EPOLLERR) !== 0 && this.#udp) this.#trouble(this.#errors())
     if ((events & READABLE) !== 0) {
       this.#readable = true
@@ -215,9 +215,9 @@ export class KernelDatagrams implements DatagramHandle, Polled {
       this.#events?.readable()
       if (!this.#asked && this.#udp && !this.#untold) this.#takeOver()
     }
-    if (!this.#writable && (events & WRITABLE) !== 0) {
+    if (!this.#writable && (events & WRITABLE) !== 0 && this.#fd >= 0) {
       this.#writable = true
-      if (this.#fd >= 0) this.#poll.change(this.#place, LISTENING)
+      this.#poll.change(this.#place, LISTENING)
       this.#events?.writable()
     }
   }
@@ -373,33 +373,32 @@ export class KernelDatagrams implements DatagramHandle, Polled {
       list.push({ data: cut(piece, start, end), from, truncated })
       return
     }
-    const control = readControl(inbox.control, inbox.controlAt(i), told, this.#desk.control)
-    const { segment } = control
-    const details = control.to < 0 && control.hops < 0 ? undefined : this.#details(inbox.control, control)
-    const size = segment > 0 ? segment : end - start
+    const { control } = this.#desk
+    readControl(inbox.control, inbox.controlAt(i), told, control)
+    if (control.segment === 0) {
+      list.push(this.#told(cut(piece, start, end), from, truncated))
+      return
+    }
+    const size = control.segment
     let [part, base] = [piece, 0]
     const several = Math.max(1, Math.floor(TOGETHER / size)) * size
     for (let n = 0; ; n += size) {
       if (piece.length > TOGETHER && n % several === 0) [part, base] = [piece.slice(start, Math.min(start + several, end)), start]
       const last = start + size >= end
-      const data = cut(part, start - base, (last ? end : start + size) - base)
-      const datagram = { data, from, truncated: last && truncated }
-      list.push(details === undefined ? datagram : { ...datagram, ...details })
+      list.push(this.#told(cut(part, start - base, (last ? end : start + size) - base), from, last && truncated))
       if (last) return
       start += size
     }
   }
 
-  /** What was asked for with `receiveDetails`. */
-  #details(block: Block, { to, family, interface: index, hops }: Control): Pick<RawDatagram, 'to' | 'interface' | 'ttl'> {
-    const { heard } = this.#desk
-    const { port } = this.local as IpAddress
-    const name = index > 0 ? this.#desk.interfaceName(this.#fd, index) : undefined
-    return {
-      ...(to >= 0 && { to: heard.destination(block, to, family, port, name) }),
-      ...(name !== undefined && { interface: name }),
-      ...(hops >= 0 && { ttl: hops }),
-    }
+  /** A datagram, with what was asked for with `receiveDetails`. */
+  #told(data: Uint8Array, from: Address, truncated: boolean): RawDatagram {
+    const { control, inbox, heard } = this.#desk
+    if (control.to < 0 && control.hops < 0) return { data, from, truncated }
+    const on = control.interface > 0 ? this.#desk.interfaceName(this.#fd, control.interface) : undefined
+    const port = (this.local as IpAddress).port
+    const to = control.to < 0 ? undefined : heard.destination(inbox.control, control.to, control.family, port, on)
+    return { data, from, truncated, to, interface: on, ttl: control.hops < 0 ? undefined : control.hops }
   }
 
   send(data: Uint8Array, to: Address | undefined, done: (error?: unknown) => void): boolean {
@@ -437,6 +436,7 @@ export class KernelDatagrams implements DatagramHandle, Polled {
     if (!this.#writable || this.#fd < 0) return 0
     const { outbox } = this.#desk
     const { system } = this.#poll
+    const longest = this.#longestSegment
     for (let left = AGAIN; ;) {
       this.#fill(outbox, batch, first)
       if (outbox.first === 0) return this.#sendOne(batch[first] as OutgoingDatagram)
@@ -449,7 +449,10 @@ export class KernelDatagrams implements DatagramHandle, Polled {
       }
       if (outbox.first > 1 && this.#cutLess(result, data.length)) continue
       const failure = this.#failureOfSend('sendmmsg', result, data.length, left--)
-      if (failure !== undefined) throw failure
+      if (failure === undefined) continue
+      // It was not the cutting.
+      this.#longestSegment = longest
+      throw failure
     }
   }
 
@@ -470,9 +473,9 @@ export class KernelDatagrams implements DatagramHandle, Polled {
       const { data, to } = batch[i] as OutgoingDatagram
       const size = data.length
       if (!outbox.fits(size)) return
-      if (to !== last && to !== undefined) {
-        const slot = this.#spelled.slot(to)
-        ;[last, name, nameLength] = [to, this.#spelled.address(slot), this.#spelled.length(slot)]
+      if (to !== last) {
+        const slot: number = to === undefined ? -1 : this.#spelled.slot(to)
+        ;[last, name, nameLength] = slot < 0 ? [to, 0, 0] : [to, this.#spelled.address(slot), this.#spelled.length(slot)]
       }
       outbox.put(data)
       let [count, total] = [1, size]
@@ -529,8 +532,9 @@ export class KernelDatagrams implements DatagramHandle, Polled {
       queueMicrotask(() => this.#events?.readable())
       if (own === undefined && left > 0) return undefined
     }
-    const limit =
-      result !== -EMSGSIZE ? undefined : own?.mtu === undefined ? this.#longest() : own.mtu - (this.local.family === 'ipv6' ? 48 : 28)
+    let limit: number | undefined
+    // Of what the path takes, the headers of IP and UDP are to be taken off.
+    if (result === -EMSGSIZE) limit = own?.mtu === undefined ? this.#longest() : own.mtu - (own.to?.family === 'ipv6' ? 48 : 28)
     const error = own ?? this.#failure(call, result)
     if (limit === undefined) return error
     return Object.assign(error, { message: `the datagram has ${length} bytes, the limit is ${limit}`, limit })
@@ -608,6 +612,11 @@ export class KernelDatagrams implements DatagramHandle, Polled {
     if (this.#left.length + this.#queue.length > 0)
       throw Object.assign(new Error('datagrams were received that nobody has taken'), { code: 'EBUSY' })
     this.#end()
+    if (this.#joined) {
+      const { system, memory } = this.#poll
+      memory.option.setInt(0)
+      system.setsockopt(fd, LINUX.IPPROTO_UDP, LINUX.UDP_GRO, memory.option.address, 4)
+    }
     this.#poll.remove(this.#place, fd)
     this.unref()
     return fd

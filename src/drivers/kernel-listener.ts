@@ -53,12 +53,15 @@ export class KernelListener implements ListenerHandle, Polled {
   readonly #inheritance: Inheritance
   /** Its connections have what it has. */
   lingers = false
+  /** Others may have the same socket by a descriptor of their own: whoever waits in it is theirs, too. */
+  #shared: boolean
 
   /** @param adopted others made it */
   constructor(poll: Poll, fd: number, local: Address, settings: ListenSettings, adopted: boolean = false) {
     this.#poll = poll
     this.#fd = fd
     this.local = local
+    this.#shared = adopted
     this.lingers = adopted || settings.options?.has('linger') === true
     this.#inheritance = new Inheritance(poll, this, local.family === 'unix', settings, adopted)
     this.#place = poll.add(fd, this)
@@ -66,6 +69,7 @@ export class KernelListener implements ListenerHandle, Polled {
   }
 
   get descriptor(): number {
+    this.#shared = true
     return this.#fd
   }
 
@@ -160,7 +164,7 @@ export class KernelListener implements ListenerHandle, Polled {
   close(done: () => void): void {
     const fd = this.#fd
     if (fd >= 0) {
-      this.#countUnserved()
+      if (!this.#shared) this.#countUnserved()
       this.#fd = -1
       this.#poll.remove(this.#place, fd)
       this.#poll.system.close(fd)

@@ -60,8 +60,14 @@ export class KernelPackets implements DatagramHandle, Polled {
   }
 
   polled(): void {
-    if (this.#peer === undefined && this.#fd >= 0) this.#events?.readable()
-    if (this.#peer !== undefined) this.#events?.writable()
+    if (this.#peer !== undefined || this.#fd < 0) return
+    try {
+      this.#accept()
+    } catch {
+      // Whoever receives or sends tries again, and is told.
+    }
+    this.#events?.readable()
+    this.#events?.writable()
   }
 
   /** The first that connects; the name stays taken, and whoever else comes is refused. */
@@ -82,8 +88,6 @@ export class KernelPackets implements DatagramHandle, Polled {
     this.#stopListening()
     if (this.#events !== undefined) this.#peer.attach(this.#events)
     if (!this.#refed) this.#peer.unref()
-    // Who found nobody to send to can send now.
-    queueMicrotask(() => this.#events?.writable())
     return this.#peer
   }
 
@@ -100,7 +104,12 @@ export class KernelPackets implements DatagramHandle, Polled {
   }
 
   send(data: Uint8Array, to: Address | undefined, done: (error?: unknown) => void): boolean {
-    return this.#accept()?.send(data, to, done) ?? false
+    try {
+      return this.#accept()?.send(data, to, done) ?? false
+    } catch (error) {
+      done(error)
+      return true
+    }
   }
 
   join(): void {

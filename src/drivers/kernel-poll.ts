@@ -7,6 +7,11 @@
  *
  * What the runtime calls for a watched descriptor runs outside of its callback scope: promises would settle only when the
  * next scope closes. So that call only asks for an immediate, which runs right after the poll phase of the same turn.
+ *
+ * Tried and measured to give nothing, per request of 64 bytes on Node 20: to dispatch in that call and drain the microtasks with
+ * the runtime's own means (8.2 µs either way at 4 connections, 5.8 and 5.9 at 64); to stop the watch and go on by immediates as
+ * long as there is something to tell (8.2 and 8.7 at 4, the same at 64, but 38 and 33 at a single connection, where each
+ * pause costs the stopping and the starting). What is left of a turn is two calls of the system, the runtime's epoll_wait and ours.
  */
 
 import { constants } from 'node:os'

@@ -9,9 +9,8 @@ import type { Poll } from './kernel-poll.js'
 import type { KernelStream } from './kernel-stream.js'
 import { EAGAIN, must, type System } from './kernel-system.js'
 
-/** What a pipe is asked to hold. Where the system refuses that (pipe(7), pipe-user-pages-soft), it holds 16 pages. */
-const LARGE_PIPE = 256 * 1024
-const USUAL_PIPE = 64 * 1024
+/** What a pipe is asked to hold. Where the system refuses that (pipe(7), pipe-user-pages-soft), it holds less. */
+const CAPACITY = 256 * 1024
 const FLAGS = LINUX.SPLICE_F_MOVE | LINUX.SPLICE_F_NONBLOCK
 
 export class KernelSplice implements Splice {
@@ -19,7 +18,6 @@ export class KernelSplice implements Splice {
   readonly #from: KernelStream
   readonly #to: KernelStream
   readonly #pipe: readonly [read: number, write: number]
-  readonly #capacity: number
   #held = 0
   #open = true
 
@@ -29,7 +27,7 @@ export class KernelSplice implements Splice {
     this.#system = system
     this.#from = from
     this.#to = to
-    this.#capacity = system.fcntl(this.#pipe[1], LINUX.F_SETPIPE_SZ, LARGE_PIPE) < 0 ? USUAL_PIPE : LARGE_PIPE
+    system.fcntl(this.#pipe[1], LINUX.F_SETPIPE_SZ, CAPACITY)
   }
 
   get held(): number {
@@ -37,9 +35,8 @@ export class KernelSplice implements Splice {
   }
 
   fill(limit: number): number | null | undefined {
-    const room = Math.min(limit, this.#capacity - this.#held)
-    if (!this.#open || !this.#from.readable || room <= 0) return undefined
-    const count = this.#system.splice(this.#from.descriptor, null, this.#pipe[1], null, room, FLAGS)
+    if (!this.#open || !this.#from.readable) return undefined
+    const count = this.#system.splice(this.#from.descriptor, null, this.#pipe[1], null, limit, FLAGS)
     // A pipe is full by the number of its pieces, too: only an empty one says that there was nothing to take.
     if (count === -EAGAIN && this.#held > 0) return undefined
     if (count > 0) this.#held += count

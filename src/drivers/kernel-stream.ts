@@ -19,7 +19,18 @@ const READABLE = EPOLLIN | DOUBTFUL
 const WRITABLE = EPOLLOUT | EPOLLHUP | EPOLLERR
 /** Pieces up to this size are cheaper to copy than to point at, and some of them lie where V8 moves them. */
 const SMALL = 4 * 1024
-const { EPIPE, ENOTCONN } = constants.errno
+const { ENOTCONN, ECONNRESET, ECONNABORTED, ECONNREFUSED, ETIMEDOUT, ENETDOWN, ENETRESET, ENETUNREACH, EHOSTUNREACH } = constants.errno
+/** Errors of the connection. EPIPE is told for an end of this side, or behind the peer's; others are about what was to be sent. */
+const LASTING: ReadonlySet<number> = new Set([
+  ECONNRESET,
+  ECONNABORTED,
+  ECONNREFUSED,
+  ETIMEDOUT,
+  ENETDOWN,
+  ENETRESET,
+  ENETUNREACH,
+  EHOSTUNREACH,
+])
 
 export class KernelStream implements StreamHandle, Polled {
   readonly unsent = 0
@@ -204,9 +215,9 @@ export class KernelStream implements StreamHandle, Polled {
     throw systemError('send', count)
   }
 
-  /** Remembers an error for the read direction, whose end it is; EPIPE is told for an end of this side, or behind the peer's. */
+  /** Remembers an error for the read direction, whose end it is. */
   failed(result: number): void {
-    if (result !== -EPIPE) this.#failure = result
+    if (LASTING.has(-result)) this.#failure = result
   }
 
   sendDescriptors(data: Uint8Array, descriptors: readonly number[]): number {

@@ -182,12 +182,13 @@ export const latin1 = (bytes: Uint8Array | null): string | null =>
 /**
  * Fills every buffer between the ends, so that `connection` can send nothing until its peer reads: what a "clogged"
  * maker does. The system moves bytes between its buffers on its own time, so a pipe counts as full when it took nothing
- * for `patience` milliseconds of real time (default 40; 0 suffices inside the process).
+ * for `patience` milliseconds of real time (default 60, as Linux may acknowledge what fills a window 40 ms late; 0 suffices
+ * inside the process).
  *
  * @returns how many bytes that took
  * @throws an assertion error when it has taken 64 MiB: no system buffers that much, so nothing holds the writer back
  */
-export async function clog(connection: Connection, patience = 40): Promise<number> {
+export async function clog(connection: Connection, patience = 60): Promise<number> {
   const filler = new Uint8Array(64 * 1024).fill(0x2e)
   let total = 0
   for (let quiet = 0; quiet < 4;) {
