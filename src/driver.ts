@@ -135,7 +135,7 @@ export interface ListenerHandle {
 
 /** One datagram as the system gave it. */
 export interface RawDatagram {
-  /** Memory that is the caller's to keep and shared with nobody. */
+  /** Memory that is the caller's to keep, shared at most with datagrams that came with it, 16 KiB of them. */
   readonly data: Uint8Array
   readonly from: Address
   /** The system cut it off: it was longer than what it was read into. */
