@@ -89,7 +89,9 @@ function throughKoffi(): Foreign {
         unref: () => handle.unref(),
         close() {
           open = false
-          handle.close()
+          // Deno ends the process a little after a handle is closed.
+          handle.stop()
+          handle.unref()
         },
       }
     },
