@@ -380,7 +380,7 @@ export class Listener implements Owned, Watched {
     }
     const give = (op: string) => {
       mayGive(op)
-      const descriptor = giveUp(this.#handle, this.driver, facts(op))
+      const descriptor = giveUp(this.#handle, facts(op))
       this.#end(new Closed('CONSUMED', `${CODES.Closed.CONSUMED}: ${op}`, facts(op)), undefined)
       return descriptor
     }

@@ -413,8 +413,9 @@ export class Connection implements Owned, Watched {
    * As `read`, with the descriptors that came along with these bytes, in their order; none for bytes that came without. They
    * are yours: adopt or close them. Descriptors that come with bytes which another verb reads, peeks at or waits for are closed.
    *
-   * @throws `Denied/DESCRIPTORS` where more came than `max`: none of them is open then, the bytes stay readable, and the
-   *   connection goes on. `SystemFailure/UNSUPPORTED`; and what `read` rejects with
+   * @throws `Denied/DESCRIPTORS` where more came than `max`, `SystemFailure/EMFILE` where more came than this process has room for:
+   *   none of them is open then, the bytes stay readable, and the connection goes on. `SystemFailure/UNSUPPORTED`; and what
+   *   `read` rejects with
    */
   async receiveDescriptors(o: ReceiveDescriptorsOptions = {}): Promise<ReceivedDescriptors | null> {
     const op = 'receiveDescriptors'

@@ -336,7 +336,7 @@ export class DatagramSocket implements Owned, Watched {
     const give = (op: string) => {
       mayGive(op)
       const facts = this.#life.facts(op)
-      const descriptor = giveUp(handle, origin.driver, facts)
+      const descriptor = giveUp(handle, facts)
       this.#life.hand(new Closed('CONSUMED', `${CODES.Closed.CONSUMED}: ${op}`, facts))
       return descriptor
     }

@@ -83,8 +83,8 @@ export interface StreamHandle {
    */
   sendDescriptors?(data: Uint8Array, descriptors: readonly number[]): number
   /**
-   * As `read`, with the descriptors that came along with these bytes, at most `most`: more than that are closed at once and
-   * counted in `surplus`. What came is close-on-exec and the caller's to close.
+   * As `read`, with the descriptors that came along with these bytes, at most `most`: if there were more, or this process had no
+   * room for them, all are closed at once and `surplus` is how many. What came is close-on-exec and the caller's to close.
    */
   receiveDescriptors?(limit: number, most: number): Received | null | undefined
   /** As `write`, of bytes `offset` and on of an open file (sendfile(2)); 0 at the end of the file. -1: nothing now, `writable` follows. */

@@ -433,7 +433,7 @@ export class Lifetime implements Side, StreamEvents, Member, Giver {
   give(op: string): number {
     this.mayGive(op)
     const facts = this.facts(op)
-    const descriptor = giveUp(this.handle, this.origin.driver, facts)
+    const descriptor = giveUp(this.handle, facts)
     this.refuse(new Closed('CONSUMED', `${CODES.Closed.CONSUMED}: ${op}`, facts))
     this.#rest.closing = true
     this.finish({ clean: true, unsent: 0 }, true)

@@ -254,7 +254,7 @@ export class Outbound {
       this.bytesWritten += count
       this.#side.moved()
       if (!feed.over && shouldYield()) {
-        void turn().then(() => this.writable())
+        void turn().then(() => this.#advance())
         break
       }
     }

@@ -42,9 +42,8 @@ export function descriptorOf(handle: { readonly descriptor?: number }): number |
   return descriptor !== undefined && descriptor >= 0 ? descriptor : undefined
 }
 
-/** Calls `handle.give`, or says who could. */
-export function giveUp(handle: { give?(): number }, driver: string, facts: ErrorFacts): number {
-  mustGive(handle, driver, facts)
+/** Calls `handle.give`, which `mustGive` has found. */
+export function giveUp(handle: { give?(): number }, facts: ErrorFacts): number {
   try {
     return (handle as { give(): number }).give()
   } catch (error) {
@@ -86,11 +85,9 @@ export function accepted(
   if (!received) return received
   const { data, descriptors, surplus } = received
   if (surplus === 0) return { data, descriptors: [...descriptors] }
-  for (const descriptor of descriptors) closeSync(descriptor)
   keep(data)
-  const count = descriptors.length + surplus
-  if (count <= most) throw new SystemFailure('EMFILE', `${CODES.SystemFailure.EMFILE} for those that came; all were closed`, facts())
-  throw new Denied('DESCRIPTORS', `${CODES.Denied.DESCRIPTORS}: ${count} came, at most ${most} were asked for`, facts())
+  if (surplus <= most) throw new SystemFailure('EMFILE', `${CODES.SystemFailure.EMFILE} for those that came; all were closed`, facts())
+  throw new Denied('DESCRIPTORS', `${CODES.Denied.DESCRIPTORS}: ${surplus} came, at most ${most} were asked for`, facts())
 }
 
 /** What a sender gives: numbers, which stay its own, and sockets of ours. */

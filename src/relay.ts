@@ -222,7 +222,7 @@ class Flow implements Pending {
   start(): void {
     this.#from.in.park(this)
     this.#splice = this.#spliced()
-    if (this.#splice !== undefined) this.#drain = new Drain(this.#splice)
+    if (this.#splice !== undefined) this.#drain = drain(this.#splice)
     // Its end on this side tells nobody who has nothing to write.
     const { closed } = this.#to
     void closed.then(() => !this.over && this.#to.refused && this.#writeFailed(this.#to.refusal))
@@ -241,7 +241,6 @@ class Flow implements Pending {
   stop(): void {
     this.#halt()
     this.#splice?.close()
-    this.#splice = undefined
   }
 
   /** The source may have something. */
@@ -333,19 +332,12 @@ class Flow implements Pending {
 }
 
 /** What lies in the pipe between the two. */
-class Drain implements Feed {
-  readonly op = 'relay'
-  readonly #splice: Splice
-
-  constructor(splice: Splice) {
-    this.#splice = splice
-  }
-
-  get over(): boolean {
-    return this.#splice.held === 0
-  }
-
-  hand(): number {
-    return this.#splice.drain()
+function drain(splice: Splice): Feed {
+  return {
+    op: 'relay',
+    get over() {
+      return splice.held === 0
+    },
+    hand: () => splice.drain(),
   }
 }

@@ -93,7 +93,7 @@ describe('every error of every call, from listening to the close', { skip }, () 
         'listen',
         'accept4',
         'connect',
-        'recv',
+        transport === 'tcp' ? 'recv' : 'recvmsg',
         'send',
         'sendmsg',
         'shutdown',

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { type Connection, Network, relay, SocketError } from 'fairlead'
 import { settle } from 'fairlead/testing'
+import { LINUX } from '#src/drivers/kernel-layout.js'
 import type { CallName, System } from '#src/drivers/kernel-system.js'
 import { kernelMissing, type Watched, watchedKernel } from './support/kernel.js'
 import { pattern } from './support/pairs.js'
@@ -160,4 +161,63 @@ describe('every error of every call of relays, files, descriptors and adoption',
       }
     })
   }
+})
+
+test('a socket that is refused cannot hold up who closes it (SO_LINGER)', { skip: kernelMissing ?? false }, async () => {
+  const calls: string[] = []
+  const { driver, ledger } = watchedKernel((system) => ({
+    setsockopt: (fd, level, option, value, length) => {
+      if (option === LINUX.SO_LINGER) calls.push(`linger ${fd}`)
+      return system.setsockopt(fd, level, option, value, length)
+    },
+    close: (fd) => {
+      calls.push(`close ${fd}`)
+      return system.close(fd)
+    },
+  }))
+  const network = new Network({ driver })
+  const [a, b] = await pair(network, `unix:@fairlead-${process.pid}-${++names}`)
+  calls.length = 0
+  await a.sendDescriptors([0, 1], undefined, wait)
+  assert.equal((await failure(b.receiveDescriptors({ max: 1, ...wait })))?.code, 'DESCRIPTORS')
+  const refused = calls.filter((call) => call.startsWith('close')).map((call) => call.slice(6))
+  assert.deepEqual(
+    calls,
+    refused.flatMap((fd) => [`linger ${fd}`, `close ${fd}`]),
+  )
+  assert.equal(refused.length, 2)
+  await network.end({ abort: true })
+  await settle(5)
+  ledger.check()
+})
+
+describe('descriptors that nobody asked for', { skip: kernelMissing ?? false }, () => {
+  // Dropped by the system, a socket whose sender has set SO_LINGER would keep the reader within its call for as long as that says.
+  test('cannot make a read wait: their linger is taken off before they are closed', async () => {
+    const harmless = new Set<number>()
+    const closed: number[] = []
+    const { driver, ledger } = watchedKernel((system) => ({
+      setsockopt(fd, level, name, value, length) {
+        if (level === LINUX.SOL_SOCKET && name === LINUX.SO_LINGER) harmless.add(fd)
+        return system.setsockopt(fd, level, name, value, length)
+      },
+      close(fd) {
+        if (harmless.delete(fd)) closed.push(fd)
+        return system.close(fd)
+      },
+    }))
+    const network = new Network({ driver })
+    const [a, b] = await pair(network, `unix:@fairlead-${process.pid}-unasked`)
+    const sent = openSync(devNull, 'r')
+    const reads = [() => b.read(wait), () => b.readInto(new Uint8Array(16), wait), () => b.readInto(new Uint8Array(100_000), wait)]
+    for (const read of reads) {
+      await a.sendDescriptors([sent], Buffer.from('!'), wait)
+      assert.ok(await read())
+    }
+    assert.equal(closed.length, reads.length)
+    closeSync(sent)
+    await network.end({ abort: true })
+    await settle(3)
+    ledger.check()
+  })
 })

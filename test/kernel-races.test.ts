@@ -13,6 +13,7 @@ import { after, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
+import { Worker } from 'node:worker_threads'
 import { codecs, type Connection, type Listener, Network, SocketError } from 'fairlead'
 import { Random, settle, type StreamHandle } from 'fairlead/testing'
 import { systemClock } from '#src/deadline.js'
@@ -430,6 +431,20 @@ describe('turns of the event loop', { skip }, () => {
     await settle(5)
     ledger.check()
   })
+})
+
+test('a worker thread is told that it cannot have the driver, and its end takes nobody along', { skip }, async () => {
+  const door = JSON.stringify(import.meta.resolve('fairlead/kernel'))
+  const worker = new Worker(
+    `const { parentPort } = require('node:worker_threads')
+     import(${door}).then(({ kernel }) => kernel()).catch(({ code, message }) => parentPort.postMessage([code, message]))
+     setInterval(() => {}, 1_000)`,
+    { eval: true },
+  )
+  const [[code, message]] = (await once(worker, 'message')) as [[string, string]]
+  assert.equal(code, 'UNSUPPORTED')
+  assert.match(message, /worker thread/)
+  await worker.terminate()
 })
 
 describe('processes that are killed', { skip }, () => {

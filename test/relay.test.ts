@@ -197,6 +197,20 @@ describe('a relay', () => {
     assert.deepEqual(error.relayed, { forth: 0, back: 4, broke: 'back' })
   })
 
+  for (const verb of ['abort', 'close'] as const) {
+    test(`is told of the ${verb} of a connection that it has nothing to write to`, async () => {
+      await using joined = inMemory()
+      await joined.client.write('all')
+      await joined.client.end()
+      assert.equal(text(await joined.server.readAll()), 'all')
+      void joined.inner[0][verb]()
+      const error = await failure(joined.relaying)
+      assert.equal(error.code, verb === 'abort' ? 'ABORTED' : 'CLOSED')
+      assert.deepEqual(error.relayed, { forth: 3, back: 0, broke: 'back' })
+      assert.equal(joined.inner[1].state, 'closed')
+    })
+  }
+
   test('lets the last words of a peer that takes nothing any more come through', async () => {
     await using one = await pairOver('tcp')
     await using other = await rawPair()

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { testCredentials } from './matrix.js'
 import { CARRIERS, HOST, pair, Peer, VERSIONS, world } from './tls-peers.js'
-import { Network } from 'fairlead'
-import { memory } from 'fairlead/testing'
+import { type Connection, Network } from 'fairlead'
+import { connectHandles, memory } from 'fairlead/testing'
 import { systemClock } from '#src/deadline.js'
 import type { StreamHandle } from '#src/driver.js'
 import { memoryPair } from '#src/drivers/memory.js'
@@ -270,3 +271,38 @@ for (const version of VERSIONS) {
     await network.end({ abort: true })
   })
 }
+
+test('TLS in TLS that has ended leaves nothing of the outer session unread, which would make the close a reset', async () => {
+  const [one, other] = memoryPair()
+  let [sent, read] = [0, 0]
+  const counting =
+    <T>(write: (data: T) => number) =>
+    (data: T): number => {
+      const count = write.call(one, data)
+      sent += count
+      return count
+    }
+  Object.assign(one, { write: counting(one.write), writev: counting(one.writev) })
+  const { readInto } = other
+  // One record at a time, as if each had come by itself.
+  other.readInto = (into) => {
+    const header = readInto.call(other, into.subarray(0, 5))
+    if (header !== 5) return header
+    const length = new DataView(into.buffer, into.byteOffset).getUint16(3)
+    assert.equal(readInto.call(other, into.subarray(5, 5 + length)), length)
+    read += 5 + length
+    return 5 + length
+  }
+  await using pair = connectHandles(one, other)
+  const { ca, cert, key } = await testCredentials()
+  const inside = (a: Connection, b: Connection) =>
+    Promise.all([a.startTls({ ca, serverName: 'localhost' }), b.startTls({ role: 'server', implicit: true, cert, key })])
+  const [a, b] = await inside(...(await inside(pair.a, pair.b)))
+  await a.write('all')
+  await a.end()
+  assert.equal(Buffer.from(await b.readAll()).toString(), 'all')
+  await b.end()
+  await b.close()
+  assert.equal(read, sent)
+  await a.close()
+})

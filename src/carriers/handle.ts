@@ -345,9 +345,9 @@ export class TlsStream implements StreamHandle {
   shutdown(done: (error?: unknown) => void): void {
     if (this.#writeError !== undefined || this.#failure !== undefined || this.#socket.destroyed)
       return done(this.#writeError ?? this.#failure)
-    // Behind the peer's close_notify, a close_notify that finds nobody has lost nothing.
+    // Behind the peer's end, or where that may come without a word, a close_notify that finds nobody has lost nothing.
     const complete = this.unsent === 0
-    this.#shutdownDone = (error) => done(complete && this.#ended && isGone(error) ? undefined : error)
+    this.#shutdownDone = (error) => done(complete && (this.#ended || this.#allowTruncation) && isGone(error) ? undefined : error)
     this.#socket.end()
   }
 
@@ -400,6 +400,8 @@ export class TlsStream implements StreamHandle {
     this.#request = undefined
     // There is none if it could not be made.
     ;(this.#socket as TLSSocket | undefined)?.destroy()
+    // The end of a session below is a record of its own, which unread would make the close a reset.
+    if (!reset && this.#ended && this.#below instanceof TlsStream) this.#below.#pull()
     this.#below.destroy(reset)
     // A request that is never finished would keep its handle alive.
     if (request !== undefined && request !== FOREIGN) setImmediate(() => this.#pipe.finishWrite(request, ECANCELED))

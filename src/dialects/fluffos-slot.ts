@@ -328,7 +328,9 @@ export class Slot {
 
   /** Bytes that were sent and that the system has not got. */
   get #unsent(): number {
-    const { bytesWritten, unsent } = this.#connection?.stats ?? { bytesWritten: this.#given, unsent: 0 }
+    const connection = this.#connection
+    if (connection === undefined || connection.signal.aborted) return 0
+    const { bytesWritten, unsent } = connection.stats
     return this.#given - bytesWritten + unsent
   }
 

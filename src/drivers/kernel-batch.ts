@@ -13,6 +13,8 @@ import type { System } from './kernel-system.js'
 export const AT_ONCE: number = NAMES_AT_ONCE
 /** Room for one: more than IP carries. Not a power of two, as all would begin in the same lines of the cache. */
 const ROOM = 64 * 1024 + 192
+/** Control data of a UNIX datagram: credentials, and all descriptors that one can carry. It takes the room of several. */
+const UNIX_CONTROL = 2048
 /** Bytes that are on their way in one call. */
 const OUT: number = 256 * 1024
 
@@ -67,10 +69,10 @@ export class Inbox {
     return system.recvmsg(fd, this.#headers.address, flags)
   }
 
-  /** One in as much memory as there is: datagrams of UNIX sockets know no limit of 64 KiB. */
-  large(system: System, fd: number, control: number): number {
+  /** One in as much memory as there is, as datagrams of UNIX sockets know no limit of 64 KiB; with room for all descriptors. */
+  large(system: System, fd: number): number {
     this.#vectors.setLong(this.room.bytes.length, VECTOR.iov_len)
-    const result = this.one(system, fd, 0, control)
+    const result = this.one(system, fd, LINUX.MSG_CMSG_CLOEXEC, UNIX_CONTROL)
     this.#vectors.setLong(ROOM, VECTOR.iov_len)
     return result
   }

@@ -11,6 +11,7 @@ import type { BindSettings, DatagramHandle, OptionHandle, OutgoingDatagram, RawD
 import { familyOf, Heard, readAddress, Spelled, UNNAMED, writeAddress } from './kernel-address.js'
 import { AT_ONCE, Inbox, Outbox } from './kernel-batch.js'
 import { type Control, CONTROL, newControl, readControl } from './kernel-control.js'
+import { refuseDescriptors } from './kernel-descriptors.js'
 import { LAYOUTS, LINUX } from './kernel-layout.js'
 import { interfaceOf, optionsOf } from './kernel-options.js'
 import type { Place, Poll, Polled } from './kernel-poll.js'
@@ -33,8 +34,6 @@ const AHEAD = 256
 const MOST_INTERFACES = 64
 /** Errors that wait to be told. */
 const MOST_TROUBLES = 64
-/** Control data that holds credentials and no descriptors, which somebody would have to close. */
-const CREDENTIALS = 32
 /** Datagrams taken at once where they are asked for one by one. */
 const ROW = 16
 /** Bytes that datagrams received together may have in common. */
@@ -289,10 +288,9 @@ export class KernelDatagrams implements DatagramHandle, Polled {
   #one(): RawDatagram | undefined {
     const { inbox } = this.#desk
     const { system } = this.#poll
-    const result = this.#udp
-      ? inbox.one(system, this.#fd, 0, CONTROL)
-      : inbox.large(system, this.#fd, this.#type === 'seqpacket' ? CREDENTIALS : 0)
+    const result = this.#udp ? inbox.one(system, this.#fd, 0, CONTROL) : inbox.large(system, this.#fd)
     if (result < 0) return this.#nothing('recvmsg', result)
+    if (!this.#udp) refuseDescriptors(this.#poll, inbox.control, inbox.controlLength(0))
     if (this.#type === 'seqpacket' && result === 0 && inbox.controlLength(0) === 0) {
       throw Object.assign(new Error('the peer closed its end'), { code: 'ECONNRESET', syscall: 'recvmsg' })
     }

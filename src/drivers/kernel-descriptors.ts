@@ -2,12 +2,12 @@
  * Descriptors on their way from one process to another: SCM_RIGHTS over UNIX sockets (unix(7), cmsg(3)).
  *
  * The system gives room for as many as the buffer for them holds and closes the rest without a word; so there is always room
- * for all that one message can carry, and what is more than was asked for is closed here, and counted.
+ * for all that one message can carry, and if that is more than was asked for all are closed here, and counted.
  */
 
 import type { Received } from '../driver.js'
 import { LAYOUTS, LINUX } from './kernel-layout.js'
-import { type Memory, PIECE } from './kernel-memory.js'
+import { type Block, type Memory, PIECE } from './kernel-memory.js'
 import type { Poll } from './kernel-poll.js'
 
 const { iovec: IOV, msghdr: MSG, cmsghdr: CMSG } = LAYOUTS
@@ -41,29 +41,55 @@ export function sendWithDescriptors({ system, memory }: Poll, fd: number, data: 
   return system.sendmsg(fd, header.address, LINUX.MSG_NOSIGNAL)
 }
 
+/**
+ * As `recv`, on a UNIX socket, of descriptors that nobody asked for. A plain `recv` has the system drop them, within the call: a
+ * socket whose sender has made its close wait would hold up this process for as long as the sender likes.
+ */
+export function receiveWithoutDescriptors(poll: Poll, fd: number, address: number, length: number): number {
+  const { system, memory } = poll
+  message(memory, address, length, CONTROL)
+  const count = system.recvmsg(fd, memory.message.address, LINUX.MSG_CMSG_CLOEXEC)
+  if (count >= 0) refuseDescriptors(poll, memory.control, memory.message.long(MSG.msg_controllen))
+  return count
+}
+
 /** `recvmsg` of at most `limit` bytes: what it gives, and with more than 0 what came. */
 export function receiveWithDescriptors(
-  { system, memory }: Poll,
+  poll: Poll,
   fd: number,
   limit: number,
   most: number,
 ): { count: number; received: Received | undefined } {
+  const { system, memory } = poll
   const { slab, message: header } = memory
   message(memory, slab.address, Math.min(limit, PIECE), CONTROL)
   const count = system.recvmsg(fd, header.address, LINUX.MSG_CMSG_CLOEXEC)
   if (count < 0) return { count, received: undefined }
-  const descriptors = descriptorsOf(memory)
-  const surplus = descriptors.splice(most)
-  for (const descriptor of surplus) system.close(descriptor)
+  const descriptors = descriptorsOf(memory.control, header.long(MSG.msg_controllen))
   // The process had no room for all of them (EMFILE): how many were lost is not told.
   const lost = (header.int(MSG.msg_flags) & LINUX.MSG_CTRUNC) !== 0 ? 1 : 0
+  const came = descriptors.length + lost
+  const refused = lost > 0 || came > most
+  if (refused) refuse(poll, descriptors.splice(0))
   if (count === 0) return { count, received: undefined }
-  return { count, received: { data: slab.bytes.slice(0, count), descriptors, surplus: surplus.length + lost } }
+  return { count, received: { data: slab.bytes.slice(0, count), descriptors, surplus: refused ? came : 0 } }
 }
 
-function descriptorsOf({ message: header, control }: Memory): number[] {
+/** Closes those that came along with something, in the first `length` bytes of its control data. */
+export function refuseDescriptors(poll: Poll, control: Block, length: number): void {
+  if (length > 0) refuse(poll, descriptorsOf(control, length))
+}
+
+function refuse({ system, memory: { option } }: Poll, descriptors: readonly number[]): void {
+  for (const descriptor of descriptors) {
+    option.bytes.fill(0, 0, LAYOUTS.linger.size)
+    system.setsockopt(descriptor, LINUX.SOL_SOCKET, LINUX.SO_LINGER, option.address, LAYOUTS.linger.size)
+    system.close(descriptor)
+  }
+}
+
+function descriptorsOf(control: Block, end: number): number[] {
   const found = []
-  const end = header.long(MSG.msg_controllen)
   for (let at = 0; at + CMSG.size <= end;) {
     const length = control.long(at + CMSG.cmsg_len)
     if (length < CMSG.size) break

@@ -4,7 +4,7 @@ import { constants } from 'node:os'
 import type { Address } from '../address.js'
 import type { OptionHandle, Received, Splice, StreamEvents, StreamHandle } from '../driver.js'
 import { readAddress } from './kernel-address.js'
-import { receiveWithDescriptors, sendWithDescriptors } from './kernel-descriptors.js'
+import { receiveWithDescriptors, receiveWithoutDescriptors, sendWithDescriptors } from './kernel-descriptors.js'
 import { LAYOUTS, LINUX } from './kernel-layout.js'
 import { MOST_PIECES, PIECE } from './kernel-memory.js'
 import { dontLinger, optionsOf } from './kernel-options.js'
@@ -53,6 +53,7 @@ export class KernelStream implements StreamHandle, Polled {
    * whether or not anybody wants these.
    */
   #doubtful: boolean
+  readonly #unix: boolean
   #ended = false
   #shut = false
   #refed = true
@@ -71,7 +72,7 @@ export class KernelStream implements StreamHandle, Polled {
     this.#fd = fd
     this.#local = local
     this.#remote = remote
-    this.#doubtful = (remote ?? this.local)?.family === 'unix'
+    this.#doubtful = this.#unix = (remote ?? this.local)?.family === 'unix'
     if (place !== undefined) poll.pass(place, this)
     this.#place = place ?? poll.add(fd, this)
   }
@@ -122,9 +123,9 @@ export class KernelStream implements StreamHandle, Polled {
 
   read(limit: number): Uint8Array | null | undefined {
     if (!this.#readable) return undefined
-    const { system, memory } = this.#poll
+    const { memory } = this.#poll
     const most = limit < PIECE ? limit : PIECE
-    const count = this.took(system.recv(this.#fd, memory.slab.address, most, 0), most)
+    const count = this.#receive(memory.slab.address, most)
     // Receiving into the memory that is given away, with nothing to copy, was tried: of 16 KiB reads it saved nothing that could be
     // measured, as what they cost is that memory itself, made, cold and collected.
     return typeof count === 'number' ? memory.slab.bytes.slice(0, count) : count
@@ -132,12 +133,19 @@ export class KernelStream implements StreamHandle, Polled {
 
   readInto(into: Uint8Array): number | null | undefined {
     if (!this.#readable) return undefined
-    const { system, memory } = this.#poll
+    const { memory } = this.#poll
     const most = into.length
-    if (most > SMALL) return this.took(system.recv(this.#fd, into, most, 0), most)
-    const count = this.took(system.recv(this.#fd, memory.slab.address, most, 0), most)
+    if (most > SMALL) return this.#receive(into, most)
+    const count = this.#receive(memory.slab.address, most)
     if (typeof count === 'number') into.set(memory.slab.bytes.subarray(0, count))
     return count
+  }
+
+  #receive(into: number | Uint8Array, most: number): number | null | undefined {
+    const { system } = this.#poll
+    if (!this.#unix) return this.took(system.recv(this.#fd, into, most, 0), most)
+    const address = typeof into === 'number' ? into : system.address(into)
+    return this.took(receiveWithoutDescriptors(this.#poll, this.#fd, address, most), most)
   }
 
   /** What it means that the system gave `count` of at most `most` bytes. */
@@ -239,7 +247,8 @@ export class KernelStream implements StreamHandle, Polled {
   }
 
   splice(to: StreamHandle): Splice | undefined {
-    return to instanceof KernelStream ? new KernelSplice(this.#poll, this, to) : undefined
+    // What comes with descriptors would have the system drop them, see `receiveWithoutDescriptors`.
+    return to instanceof KernelStream && !this.#unix ? new KernelSplice(this.#poll, this, to) : undefined
   }
 
   get readable(): boolean {
@@ -251,11 +260,14 @@ export class KernelStream implements StreamHandle, Polled {
   }
 
   shutdown(done: (error?: unknown) => void): void {
-    const result = this.#poll.system.shutdown(this.#fd, LINUX.SHUT_WR)
+    // A layer above may end what was destroyed meanwhile.
+    const result = this.#fd < 0 ? -constants.errno.EBADF : this.#poll.system.shutdown(this.#fd, LINUX.SHUT_WR)
     this.#shut = result === 0
     // The system has forgotten that there was a connection, and may still know why.
-    if (result === -ENOTCONN) this.#failure = this.#lastError() || this.#failure
-    const error = result < 0 ? systemError('shutdown', result === -ENOTCONN ? this.#failure || result : result) : undefined
+    const why = result === -ENOTCONN ? this.#lastError() || this.#failure || result : result
+    // EPIPE is a reset that came behind the peer's end, which is still to be read.
+    this.failed(why)
+    const error = why < 0 ? systemError('shutdown', why) : undefined
     queueMicrotask(() => done(error))
   }
 
