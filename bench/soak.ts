@@ -72,6 +72,16 @@ const authority = await developmentAuthority()
 const { cert, key } = await authority.issue()
 const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
 
+/** Waits for `promise`, at most so long. */
+async function within(ms: number, promise: Promise<unknown>): Promise<void> {
+  const cancel = new AbortController()
+  const patience = new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms)
+    cancel.signal.addEventListener('abort', () => clearTimeout(timer))
+  })
+  await Promise.race([patience, promise]).finally(() => cancel.abort())
+}
+
 /** Errors of the world are the load; any other is a defect. */
 function expected(error: unknown): undefined {
   if (error instanceof SocketError) return undefined
@@ -108,7 +118,7 @@ async function talk(run: Run, kind: string, at: string, o: ConnectOptions): Prom
   }
   try {
     for (let i = random.int(1, 20); i > 0; i--) {
-      const data = new Uint8Array(random.next() < 0.95 ? random.int(1, 2_000) : random.int(1, 300_000))
+      const data = new Uint8Array(random.next() < 0.99 ? random.int(1, 2_000) : random.int(1, 300_000))
       for (let at = 0; at < data.length; at++) data[at] = sent++
       const writing = connection.write(random.next() < 0.5 ? data : [data.subarray(0, data.length >> 1), data.subarray(data.length >> 1)])
       writing.catch(() => {})
@@ -121,7 +131,8 @@ async function talk(run: Run, kind: string, at: string, o: ConnectOptions): Prom
       case 0:
         await connection.end()
         hear(await connection.readAll({ timeout: 10_000 }))
-        assert.equal(heard, sent, 'bytes were lost')
+        // On a UNIX socket an abort, of a server that met a fault, may read as an end.
+        if (/^(?:tcp|tls)/.test(kind)) assert.equal(heard, sent, 'bytes were lost')
         break
       case 1:
         return connection.abort()
@@ -191,7 +202,11 @@ async function passing(run: Run): Promise<Promise<unknown>[]> {
       await sending
       for (let i = 0; i < 3; i++) given.push(openSync(file, 'r'))
       await a.sendDescriptors(given)
-      const received = await b.receiveDescriptors({ max: 2, timeout: 5_000 })
+      if (random.next() < 0.3) {
+        await assert.rejects(b.receiveDescriptors({ max: 2, timeout: 5_000 }), SocketError)
+        return run.did('descriptors too many')
+      }
+      const received = await b.receiveDescriptors({ max: 3, timeout: 5_000 })
       for (const descriptor of received?.descriptors ?? []) closeSync(descriptor)
       const [left, right] = [a.frames(codecs.lengthPrefixed()), b.frames(codecs.lengthPrefixed())]
       for (let i = 0; i < 50; i++) await left.send(new Uint8Array(i * 20))
@@ -319,7 +334,7 @@ async function soak(milliseconds: number): Promise<Counts & { done: ReadonlyMap<
   const failed = Promise.all(work)
   failed.catch(() => {})
   for (let next = performance.now() + 30_000; run.going();) {
-    await Promise.race([pause(500), failed])
+    await within(500, failed)
     for (const [kind, when] of moved) {
       assert.ok(performance.now() - when < PATIENCE, `nothing of "${kind}" came to an end for ${PATIENCE} ms`)
     }
@@ -334,18 +349,27 @@ async function soak(milliseconds: number): Promise<Counts & { done: ReadonlyMap<
     )
   }
   harm = false
-  await Promise.race([pause(3_000), failed])
+  await within(3_000, failed)
   await network.end({ within: 2_000 })
   await failed
-  for (let i = 0; i < 5; i++) {
+  // What a collection finds is finalized later, and makes more garbage.
+  for (let [least, idle] = [Number.POSITIVE_INFINITY, 0]; idle < 10; idle++) {
     await pause(50)
     collect?.()
+    const { heapUsed } = process.memoryUsage()
+    if (heapUsed < least - MIB / 10) idle = 0
+    least = Math.min(least, heapUsed)
   }
   ledger.check()
   const { heapUsed, rss } = process.memoryUsage()
   return {
     descriptors: readdirSync('/proc/self/fd').length,
-    handles: process.getActiveResourcesInfo().sort().join(' '),
+    handles: process
+      .getActiveResourcesInfo()
+      // The console's come with the first line that is written.
+      .filter((name) => !/^(?:Pipe|TTY)Wrap$/.test(name))
+      .sort()
+      .join(' '),
     inLedger: ledger.open.size,
     watches: ledger.watches,
     sockets: network.sockets().length,

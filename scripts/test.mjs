@@ -28,7 +28,7 @@ export function testFiles(words = []) {
  * what leans on sockets most. Files that name all drivers themselves (conformance, delivery, select, datagram) are not among them.
  */
 const DRIVERLESS = [
-  ...['abandoned', 'accept', 'adoption', 'cli', 'closing', 'connection', 'dial', 'errors', 'interop', 'owner', 'relay', 'server'],
+  ...['abandoned', 'accept', 'cli', 'closing', 'connection', 'dial', 'errors', 'interop', 'owner', 'relay', 'server'],
   ...['shapes', 'talk', 'tls-ends', 'tls-server', 'tls-sessions', 'tls-sockets', 'tls-verify', 'trace', 'unix', 'upgrade', 'via'],
   ...[
     'e2e/datagrams',

@@ -30,7 +30,7 @@ const MOST = 1024 * 1024
 /**
  * Carries bytes both ways until both directions have ended, then closes both connections in order. The end of one is at once
  * the end of the other (a half-close goes through as such), nothing is read from one that the other does not take, and where
- * the driver can (splice(2), two plain sockets of the kernel driver) the bytes never come into the process.
+ * the driver can (splice(2), from plain TCP to what is plain, both of the kernel driver) the bytes never come into the process.
  *
  * It takes both connections over: it holds their reader slots, its writes queue behind those made before, and when it has
  * settled both are over. If it fails, for whatever reason, both are aborted, so that no peer takes half a stream for a whole

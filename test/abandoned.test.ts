@@ -89,6 +89,29 @@ for (const transport of TRANSPORTS) {
       })
     }
 
+    test('what was closed, aborted or broke is garbage as soon as nobody has it, with every error it was given', async () => {
+      await using network = transport === 'memory' ? new Network({ driver: memory() }) : new Network()
+      const listener = await network.listen(transport === 'unix' ? `unix:@fairlead-garbage-${process.pid}` : 'tcp://127.0.0.1:0')
+      const seen: WeakRef<object>[] = []
+      const use = async () => {
+        for (const how of ['close', 'abort', 'break', 'close', 'abort', 'break'] as const) {
+          const [a, b] = await Promise.all([network.connect(listener.endpoint), listener.accept()])
+          seen.push(new WeakRef(a), new WeakRef(b))
+          await a.write('x')
+          await b.read()
+          await (how === 'close' ? a.close() : a.abort())
+          if (how === 'break') await b.write(pattern(1 << 22)).catch(() => {})
+          await a.write('late').catch(() => {})
+          await b.close()
+          await b.read().catch(() => {})
+        }
+      }
+      await use()
+      // But for those of the last promises that were made and of the function that has just run.
+      await collectUntil('nearly all of them are gone', () => seen.filter((one) => one.deref() !== undefined).length <= 2)
+      await listener.close()
+    })
+
     test('so is one that was read in part, and one that carries messages', async () => {
       await using half = await dropping(transport, async (connection, peer) => {
         await peer.write('ab')

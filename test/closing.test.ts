@@ -6,7 +6,7 @@ import type { Socket } from 'node:net'
 import { describe, test } from 'node:test'
 import { Broken, Closed, type CloseReport, type Connection, Deadline, DeadlineError, Denied, Network } from 'fairlead'
 import { connectHandles, connectionPair, memoryPair, settle, type StreamHandle, VirtualClock } from 'fairlead/testing'
-import { clogWith, descriptors, drain, pairOver, pattern, rawPair, TRANSPORTS, until } from './support/pairs.js'
+import { clogWith, descriptors, drain, pairOver, pattern, type RawPair, rawPair, TRANSPORTS, until } from './support/pairs.js'
 
 async function rejection(promise: Promise<unknown>): Promise<Error & { code?: string; bytesWritten?: number; op?: string }> {
   const error = await promise.then(
@@ -34,6 +34,12 @@ async function readOut(connection: Connection): Promise<{ bytes: number; end: st
 /** Resolves when the system has taken everything that was written to a bare socket. */
 function written(peer: Socket, data: Uint8Array): Promise<void> {
   return new Promise((resolve) => peer.write(data, () => resolve()))
+}
+
+/** Writes to the peer, and leaves what the peer says unread, so that a close has something to wait for. */
+async function leaveUnread({ connection, peer }: RawPair): Promise<void> {
+  await connection.write('bye')
+  await written(peer, Buffer.from('unread'))
 }
 
 const SIZES = [0, 1000, 65_536, 100_000, 204_800, 1 << 20]
@@ -194,7 +200,7 @@ describe('M4: closing loses nothing that was accepted before', () => {
     const clock = new VirtualClock()
     await using raw = await rawPair({ clock })
     const { connection } = raw
-    await connection.write('bye')
+    await leaveUnread(raw)
     const id = connection.id
     assert.equal((await connection.close()).clean, true)
     await clock.advance(4_999)
@@ -210,14 +216,14 @@ describe('M4: closing loses nothing that was accepted before', () => {
   test('a deadline of close shortens the linger, and abort ends it', async () => {
     const clock = new VirtualClock()
     await using raw = await rawPair({ clock })
-    await raw.connection.write('bye')
+    await leaveUnread(raw)
     assert.equal((await raw.connection.close({ timeout: 100 })).clean, true)
     await clock.advance(100)
     assert.deepEqual(raw.network.sockets(), [])
     assert.equal(clock.pending, 0)
 
     await using other = await rawPair({ clock })
-    await other.connection.write('bye')
+    await leaveUnread(other)
     await other.connection.close()
     const deadline = new Deadline()
     void other.connection.close({ deadline })
@@ -226,7 +232,7 @@ describe('M4: closing loses nothing that was accepted before', () => {
     assert.equal(other.network.sockets().length, 0)
 
     await using third = await rawPair({ clock })
-    await third.connection.write('bye')
+    await leaveUnread(third)
     await third.connection.close()
     third.connection.abort()
     assert.equal(third.network.sockets().length, 0)

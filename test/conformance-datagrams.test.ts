@@ -19,6 +19,7 @@ for (const cell of DATAGRAMS()) {
     test(`S13 nothing is left open [${cell.name}]`, async () => {
       await settle(10)
       assert.deepEqual(socketsOpen(), open)
+      cell.close?.()
     })
   })
 }

@@ -15,6 +15,7 @@ for (const network of await NETWORKS()) {
     test(`S13 nothing is left open [${network.name}]`, async () => {
       await settle(10)
       assert.deepEqual(socketsOpen(), open)
+      network.close?.()
     })
   })
 }

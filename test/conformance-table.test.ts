@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { CODEC_PROPERTIES, DATAGRAM_PROPERTIES, NETWORK_PROPERTIES, STREAM_PROPERTIES } from 'fairlead/testing'
 import { DATAGRAMS, TRANSPORTS } from './matrix.js'
+import { kernelMissing } from './support/kernel.js'
 import { PROPERTIES, SUBSET, SUBSET_ONLY, verdictOn } from './properties.js'
 
 const CHECKED = [...STREAM_PROPERTIES, ...NETWORK_PROPERTIES, ...CODEC_PROPERTIES, ...DATAGRAM_PROPERTIES].map(({ id }) => id)
@@ -52,6 +53,16 @@ test('every exception has a reason and a transport that exists', () => {
   }
 })
 
+test('the kernel driver is left out where it cannot be, with the reason, and nowhere else', () => {
+  const can = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch) && process.versions['bun'] === undefined
+  if (can) assert.equal(kernelMissing, undefined)
+  else assert.match(kernelMissing ?? '', /the kernel driver cannot be used here: \w+/)
+  for (const { driver, missing } of [...TRANSPORTS, ...DATAGRAMS()]) {
+    if (driver === 'kernel' && kernelMissing !== undefined) assert.equal(missing, kernelMissing)
+    if (driver !== 'kernel' && missing !== undefined) assert.match(missing, /IPv6/)
+  }
+})
+
 test('the skip list is exactly this', () => {
   const skipped: Record<string, string[]> = {}
   for (const transport of [...TRANSPORTS, ...DATAGRAMS()]) {
@@ -72,7 +83,14 @@ test('the skip list is exactly this', () => {
     'memory udp4': [],
     'memory udp6': [],
     'memory unixgram': ['N26', 'D11'],
+    'kernel tcp4': [],
+    'kernel unix': ['N10', 'X3'],
+    'kernel tls1.3': [],
     udp4: [],
     udp6: [],
+    'kernel udp4': [],
+    'kernel udp6': [],
+    'kernel unixgram': ['N26', 'D11'],
+    'kernel unixgram path': ['N26', 'D11'],
   })
 })

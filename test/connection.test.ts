@@ -435,7 +435,7 @@ for (const transport of TRANSPORTS) {
       await using pair = await pairOver(transport)
       const { a, b } = pair
       assert.notEqual(a.id, b.id)
-      assert.equal(a.driver, transport === 'memory' ? 'memory' : 'node')
+      assert.equal(a.driver, pair.network.driver.name)
       assert.equal(a.security, null)
       assert.equal(a.owner, pair.network)
       assert.deepEqual(

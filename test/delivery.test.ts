@@ -2,9 +2,10 @@
 
 import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
-import { Broken, Busy, Closed, codecs, type Delivery, type DeliveryMode, Network, type TraceEvent } from 'fairlead'
-import { connectionPair, type ConnectionPair, memory, Random, settle, VirtualClock } from 'fairlead/testing'
+import { Broken, Busy, Closed, codecs, type Delivery, type DeliveryMode, type TraceEvent } from 'fairlead'
+import { connectionPair, type ConnectionPair, Random, settle, VirtualClock } from 'fairlead/testing'
 import { removePaths, TRANSPORTS } from './matrix.js'
+import { DRIVERS, missing, networkOn } from './support/drivers.js'
 import { clogWith, pattern, until } from './support/pairs.js'
 
 const text = (bytes: Uint8Array | null | undefined): string | null | undefined => (bytes ? Buffer.from(bytes).toString('latin1') : bytes)
@@ -121,7 +122,20 @@ async function mixed({ a, b }: ConnectionPair, seed: number, size: number, tally
   assert.deepEqual(got.bytes, Buffer.from(sent), `seed ${seed}`)
 }
 
-const TESTED = ['unbounded', 'limited', 'lockstep', 'choppy', 'tcp4', 'adopted', 'unix', 'tls1.3', 'choppy tls', 'portable tls']
+const ON_KERNEL = ['kernel tcp4', 'kernel unix', 'kernel tls1.3']
+const TESTED = [
+  'unbounded',
+  'limited',
+  'lockstep',
+  'choppy',
+  'tcp4',
+  'adopted',
+  'unix',
+  'tls1.3',
+  'choppy tls',
+  'portable tls',
+  ...ON_KERNEL,
+]
 
 for (const transport of TRANSPORTS.filter((one) => TESTED.includes(one.transport))) {
   describe(`delivery over ${transport.name}`, { skip: transport.missing ?? false }, () => {
@@ -270,7 +284,7 @@ for (const transport of TRANSPORTS.filter((one) => TESTED.includes(one.transport
       const { clean, reason } = await delivery.done
       assert.equal(text(got.bytes), 'last words')
       // UNIX-domain sockets know no reset: there an abort is an end.
-      if (transport.transport !== 'unix') {
+      if (!transport.transport.endsWith('unix')) {
         assert.equal(clean, false)
         assert.ok(reason instanceof Broken, String(reason))
       }
@@ -629,10 +643,10 @@ describe('delivery of messages', () => {
   })
 })
 
-for (const kind of ['memory', 'node'] as const) {
-  describe(`delivery of datagrams over ${kind}`, () => {
+for (const kind of DRIVERS) {
+  describe(`delivery of datagrams over ${kind}`, { skip: missing(kind) }, () => {
     const open = async () => {
-      const network = kind === 'memory' ? new Network({ driver: memory() }) : new Network()
+      const network = networkOn(kind)
       const a = await network.bind('udp://127.0.0.1:0')
       const b = await network.bind('udp://127.0.0.1:0')
       return { network, a, b, to: b.endpoint, [Symbol.asyncDispose]: async () => void (await network.end({ abort: true })) }

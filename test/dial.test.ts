@@ -2,12 +2,12 @@ import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { type AddressInfo, createServer, type Server } from 'node:net'
 import { describe, test } from 'node:test'
+import { Network } from 'fairlead'
 import fc from 'fast-check'
 import { type Address, type Endpoint, formatAddress, type IpAddress, ipAddress, parseEndpoint } from '#src/address.js'
 import { attemptDeadline, dialAddresses, dialEndpoint, type Dialled, type DialRequest, interleave, type RaceOptions } from '#src/connect.js'
 import { Deadline, spanning, systemClock } from '#src/deadline.js'
 import type { DialSettings, StreamHandle } from '#src/driver.js'
-import { node } from '#src/drivers/node.js'
 import { Cancelled, DeadlineError, Denied, SocketError, SystemFailure } from '#src/errors.js'
 import { policyFrom } from '#src/policy.js'
 import type { Resolver } from '#src/resolve.js'
@@ -723,7 +723,7 @@ describe('over real sockets', () => {
   const dial = (to: string, o: Partial<DialRequest> = {}) =>
     dialEndpoint({
       endpoint: parseEndpoint(to),
-      driver: node(),
+      driver: new Network().driver,
       clock: systemClock,
       settings,
       resolver: names([ipAddress('::1', 1), ipAddress('127.0.0.1', 1)]),
@@ -800,6 +800,7 @@ describe('over real sockets', () => {
   test('a dial that meets itself is noticed', { skip: process.platform !== 'linux' && 'other systems refuse it' }, async () => {
     const { server, port } = await listening('127.0.0.1')
     await closed(server)
+    await settle(5)
     const before = descriptors()
     const error = await refusal(dial(`tcp://127.0.0.1:${port}`, { settings: { ...settings, from: ipAddress('127.0.0.1', port) } }))
     assert.equal(error.code, 'ESELFCONNECT')

@@ -12,6 +12,7 @@ import {
   connectionPair,
   faulty,
   memory,
+  settle,
   VirtualClock,
   type Capacity,
   type ConnectionPair,
@@ -26,12 +27,17 @@ import { systemClock } from '#src/deadline.js'
 import { node } from '#src/drivers/node.js'
 import { prepareClient, prepareServer } from '#src/tls-options.js'
 import { secure } from '#src/tls.js'
+import { kernelMissing, type Watched, watchedKernel } from './support/kernel.js'
+
+/** The drivers that are tested. */
+export type DriverName = 'memory' | 'node' | 'kernel'
 
 export interface Transport extends StreamMaker {
-  readonly driver: 'memory' | 'node'
+  readonly driver: DriverName
   readonly transport: string
   /** Why it cannot be tested on this machine. */
   readonly missing?: string | undefined
+  /** Gives back what the pairs stood on; fails if the driver did what it must not. */
   close(): Promise<void>
 }
 
@@ -61,25 +67,37 @@ interface Way {
 }
 
 /** Pairs over one listener of one network, which are opened when first needed. */
-function overNetwork(transport: string, way: Way): Transport {
-  const network = new Network({ driver: way.driver })
+function overNetwork(transport: string, way: Way, name: DriverName = 'node', watched?: Watched): Transport {
+  const driver = watched?.driver ?? way.driver ?? node()
+  let network: Network | undefined
   let listening: ReturnType<Network['listen']> | undefined
   const { missing } = way
   return {
-    driver: way.driver === undefined ? 'node' : 'memory',
+    driver: name,
     transport,
-    name: `${way.driver === undefined ? 'node' : 'memory'} ${transport}`,
+    name: `${name} ${transport.replace(`${name} `, '')}`,
     missing,
     async pair(): Promise<ConnectionPair> {
-      listening ??= Promise.all([way.at(), way.listen?.()]).then(([at, o]) => network.listen(at, o))
+      network ??= new Network({ driver })
+      const net = network
+      listening ??= Promise.all([way.at(), way.listen?.()]).then(([at, o]) => net.listen(at, o))
       const listener = await listening
-      const [a, b] = await Promise.all([network.connect(listener.endpoint, await way.connect?.()), listener.accept()])
+      const [a, b] = await Promise.all([net.connect(listener.endpoint, await way.connect?.()), listener.accept()])
       return way.wrap?.({ a, b }) ?? { a, b }
     },
     async close() {
-      await network.end({ abort: true })
+      await network?.end({ abort: true })
+      // What the sockets of a driver share is given back a turn later.
+      await settle(3)
+      watched?.ledger.check()
     },
   }
+}
+
+/** The same over the kernel driver, with a ledger of what that does. */
+function overKernel(transport: string, way: Way): Transport {
+  const missing = kernelMissing ?? way.missing
+  return overNetwork(`kernel ${transport}`, { ...way, missing }, 'kernel', missing === undefined ? watchedKernel() : undefined)
 }
 
 let folder: Promise<string> | undefined
@@ -128,7 +146,8 @@ function overTls(at: () => Promise<string>, version: Version): Way {
 /** Both ends upgraded once more, inside TLS. */
 async function inTls({ a, b }: ConnectionPair): Promise<ConnectionPair> {
   const { ca, cert, key } = await testCredentials()
-  const [inner, accepted] = await Promise.all([a.startTls({ ca, serverName: 'localhost' }), b.startTls({ cert, key })])
+  // The server first: what the client says before is plain text to it.
+  const [accepted, inner] = await Promise.all([b.startTls({ cert, key }), a.startTls({ ca, serverName: 'localhost' })])
   return { a: inner, b: accepted }
 }
 
@@ -207,72 +226,116 @@ function adopted(): Transport {
 const loopback4 = async () => 'tcp://127.0.0.1:0'
 const secure4 = async () => 'tls://127.0.0.1:0'
 
+const noIpv6 = hasIpv6 ? undefined : 'this machine has no IPv6 loopback address'
+
+const tcp4: Way = { at: loopback4 }
+const tcp6: Way = { at: async () => 'tcp://[::1]:0', missing: noIpv6 }
+const unix: Way = { at: async () => `unix:${await freshPath()}` }
+const abstract: Way = { at: async () => `unix:@fairlead-${process.pid}-${++names}` }
+const tls13 = overTls(secure4, 'TLSv1.3')
+const tls12 = overTls(secure4, 'TLSv1.2')
+const tlsOverUnix = overTls(async () => `tls+unix:${await freshPath()}`, 'TLSv1.3')
+const tlsInTls: Way = { ...tls13, wrap: inTls }
+
 export const TRANSPORTS: readonly Transport[] = [
   inMemory('unbounded', Number.POSITIVE_INFINITY),
   inMemory('limited', 65_536),
   inMemory('lockstep', 'lockstep'),
   inMemory('choppy', 4096, CHOPPY),
-  overNetwork('tcp4', { at: loopback4 }),
-  overNetwork('tcp6', { at: async () => 'tcp://[::1]:0', missing: hasIpv6 ? undefined : 'this machine has no IPv6 loopback address' }),
+  overNetwork('tcp4', tcp4),
+  overNetwork('tcp6', tcp6),
   adopted(),
-  overNetwork('unix', { at: async () => `unix:${await freshPath()}` }),
-  overNetwork('tls1.3', overTls(secure4, 'TLSv1.3')),
-  overNetwork('tls1.2', overTls(secure4, 'TLSv1.2')),
-  overNetwork(
-    'tls over unix',
-    overTls(async () => `tls+unix:${await freshPath()}`, 'TLSv1.3'),
-  ),
-  overNetwork('choppy tls', { ...overTls(secure4, 'TLSv1.3'), driver: faulty(memory(), { ...CHOPPY, slice: 1500 }) }),
+  overNetwork('unix', unix),
+  overNetwork('tls1.3', tls13),
+  overNetwork('tls1.2', tls12),
+  overNetwork('tls over unix', tlsOverUnix),
+  overNetwork('choppy tls', { ...tls13, driver: faulty(memory(), { ...CHOPPY, slice: 1500 }) }, 'memory'),
   portableTls(),
-  overNetwork('tls in tls', { ...overTls(secure4, 'TLSv1.3'), wrap: inTls }),
+  overNetwork('tls in tls', tlsInTls),
+  overKernel('tcp4', tcp4),
+  overKernel('tcp6', tcp6),
+  overKernel('unix', unix),
+  overKernel('abstract', abstract),
+  overKernel('tls1.3', tls13),
+  overKernel('tls1.2', tls12),
+  overKernel('tls over unix', tlsOverUnix),
+  overKernel('tls in tls', tlsInTls),
 ]
 
 export interface NetworkCell extends NetworkMaker {
-  readonly driver: 'memory' | 'node'
+  readonly driver: DriverName
   readonly transport: string
   readonly missing?: string | undefined
+  /** Fails if the driver did what it must not, or left something open. */
+  close?(): void
 }
 
 /** Where dialling, listening and serving are tested. */
 export async function NETWORKS(): Promise<readonly NetworkCell[]> {
   const { ca, cert, key } = await testCredentials()
-  const real = async () => ({ network: new Network() })
+  const real = async () => ({ network: new Network({ driver: node() }) })
   const virtual = async () => {
     const clock = new VirtualClock()
     return { network: new Network({ driver: memory(), clock }), clock }
   }
   const tls = { listen: { tls: { cert, key } }, connect: { tls: { ca, serverName: 'localhost' } } }
-  return [
+  const inFile = async () => `unix:${await freshPath()}`
+  const cells: NetworkCell[] = [
     { driver: 'memory', transport: 'memory tcp', name: 'memory tcp', network: virtual, endpoint: loopback4 },
     { driver: 'memory', transport: 'memory unix', name: 'memory unix', network: virtual, endpoint: async () => `unix:@s${++names}` },
     { driver: 'node', transport: 'tcp4', name: 'node tcp4', network: real, endpoint: loopback4 },
-    { driver: 'node', transport: 'unix', name: 'node unix', network: real, endpoint: async () => `unix:${await freshPath()}` },
+    { driver: 'node', transport: 'unix', name: 'node unix', network: real, endpoint: inFile },
     { driver: 'node', transport: 'tls1.3', name: 'node tls1.3', network: real, endpoint: secure4, ...tls },
   ]
+  const onKernel = (transport: string, cell: Omit<NetworkCell, 'driver' | 'transport' | 'name' | 'network'>) => {
+    const missing = kernelMissing ?? cell.missing
+    const watched = missing === undefined ? watchedKernel() : undefined
+    const network = async () => ({ network: new Network({ driver: watched?.driver }) })
+    const name = `kernel ${transport}`
+    cells.push({ ...cell, driver: 'kernel', transport: name, name, network, missing, close: () => watched?.ledger.check() })
+  }
+  onKernel('tcp4', { endpoint: loopback4 })
+  onKernel('tcp6', { endpoint: tcp6.at, missing: noIpv6 })
+  onKernel('unix', { endpoint: inFile })
+  onKernel('tls1.3', { endpoint: secure4, ...tls })
+  return cells
 }
 
 export interface DatagramCell extends DatagramMaker {
-  readonly driver: 'memory' | 'node'
+  readonly driver: DriverName
   readonly transport: string
   readonly missing?: string | undefined
+  /** Fails if the driver did what it must not, or left something open. */
+  close?(): void
 }
 
 /** Where datagrams are tested. */
 export function DATAGRAMS(): readonly DatagramCell[] {
-  const real: DatagramMaker['network'] = async (limits) => ({ network: new Network({ limits }) })
+  const real: DatagramMaker['network'] = async (limits) => ({ network: new Network({ driver: node(), limits }) })
   const virtual: DatagramMaker['network'] = async (limits) => {
     const clock = new VirtualClock()
     return { network: new Network({ driver: memory(), clock, limits }), clock }
   }
   const udp4 = { endpoint: async () => 'udp://127.0.0.1:0', longest: 65_507 }
   const udp6 = { endpoint: async () => 'udp://[::1]:0', longest: 65_527 }
-  const unix = { endpoint: async () => `unixgram:@d${++names}` }
-  const missing = hasIpv6 ? undefined : 'this machine has no IPv6 loopback address'
-  return [
+  const unixgram = { endpoint: async () => `unixgram:@d${process.pid}-${++names}` }
+  const cells: DatagramCell[] = [
     { driver: 'memory', transport: 'memory udp4', name: 'memory udp4', network: virtual, ...udp4 },
     { driver: 'memory', transport: 'memory udp6', name: 'memory udp6', network: virtual, ...udp6 },
-    { driver: 'memory', transport: 'memory unixgram', name: 'memory unixgram', network: virtual, ...unix },
+    { driver: 'memory', transport: 'memory unixgram', name: 'memory unixgram', network: virtual, ...unixgram },
     { driver: 'node', transport: 'udp4', name: 'node udp4', network: real, ...udp4 },
-    { driver: 'node', transport: 'udp6', name: 'node udp6', network: real, missing, ...udp6 },
+    { driver: 'node', transport: 'udp6', name: 'node udp6', network: real, missing: noIpv6, ...udp6 },
   ]
+  const onKernel = (transport: string, cell: Omit<DatagramCell, 'driver' | 'transport' | 'name' | 'network'>) => {
+    const missing = kernelMissing ?? cell.missing
+    const watched = missing === undefined ? watchedKernel() : undefined
+    const network: DatagramMaker['network'] = async (limits) => ({ network: new Network({ driver: watched?.driver, limits }) })
+    const name = `kernel ${transport}`
+    cells.push({ ...cell, driver: 'kernel', transport: name, name, network, missing, close: () => watched?.ledger.check() })
+  }
+  onKernel('udp4', udp4)
+  onKernel('udp6', { ...udp6, missing: noIpv6 })
+  onKernel('unixgram', unixgram)
+  onKernel('unixgram path', { endpoint: async () => `unixgram:${await freshPath()}` })
+  return cells
 }

@@ -7,6 +7,7 @@ import { describe, test } from 'node:test'
 import { codecs, Connection, type Listener, Network, network, Owner, type SocketError, type TraceEvent } from 'fairlead'
 import { memory, settle, VirtualClock } from 'fairlead/testing'
 import { testCredentials } from './matrix.js'
+import { DRIVERS, missing, networkOn } from './support/drivers.js'
 import { clogWith, drain, pairOver, pattern, rawPair, TRANSPORTS, until } from './support/pairs.js'
 import { hold } from './support/hold.js'
 
@@ -629,9 +630,9 @@ describe('the async context', () => {
     assert.equal(seen[0]?.[0].state, 'open')
   })
 
-  for (const driver of ['memory', 'node'] as const) {
-    test(`handlers run in the context they were given in, whoever makes them run (${driver})`, async () => {
-      await using net = new Network(driver === 'memory' ? { driver: memory() } : {})
+  for (const driver of DRIVERS) {
+    test(`handlers run in the context they were given in, whoever makes them run (${driver})`, { skip: missing(driver) }, async () => {
+      await using net = networkOn(driver)
       const [mine, guest] = [new Owner('mine', net), new Owner('guest', net)]
       const seen: Owner[] = []
       const note = (): void => void seen.push(net.ownerOf(undefined))

@@ -595,8 +595,8 @@ describe('deno', () => {
     await client.send(utf8('longer'), server.addr)
     const [cut] = await server.receive(new Uint8Array(4))
     assert.equal(text(cut), 'long')
+    const all: string[] = []
     const receiving = (async () => {
-      const all: string[] = []
       for await (const [message] of server) all.push(text(message))
       return all
     })()
@@ -608,6 +608,7 @@ describe('deno', () => {
     await using bound = await bind('udp://127.0.0.1:0')
     await client.send(utf8('x'), { transport: 'udp', hostname: '127.0.0.1', port: (bound.local as { port: number }).port })
     await bound.receive()
+    while (all.length === 0) await settle(1)
     server.close()
     assert.deepEqual(await receiving, ['three'])
     await assert.rejects(server.receive(), deno.errors.BadResource)

@@ -22,7 +22,6 @@ import { createInterface } from 'node:readline'
 import { test, type TestContext } from 'node:test'
 import { AddressError, type Listener, Network, OptionError, SystemFailure } from 'fairlead'
 import type { ListenSettings } from '#src/driver.js'
-import { node } from '#src/drivers/node.js'
 import { listenUnix } from '#src/unix.js'
 import { hold } from './support/hold.js'
 
@@ -35,7 +34,7 @@ interface Bench {
 
 function bench(t: TestContext): Bench {
   const folder = mkdtempSync(join(tmpdir(), 'fl-'))
-  const net = new Network({ driver: node() })
+  const net = new Network()
   t.after(async () => {
     await net.end({ abort: true })
     rmSync(folder, { recursive: true, force: true })
@@ -288,7 +287,7 @@ test('a path of 107 bytes works, one of 108 and one with a NUL are refused befor
   await talk(net, listener, `unix:${long}`)
   await assert.rejects(net.listen(`unix:${long}y`), (error: AddressError) => error.code === 'PATH_TOO_LONG')
   await assert.rejects(net.listen({ transport: 'unix', path: `${folder}/a\0b` }), AddressError)
-  const direct = (path: string) => listenUnix(node(), { family: 'unix', path, abstract: false }, settings)
+  const direct = (path: string) => listenUnix(new Network().driver, { family: 'unix', path, abstract: false }, settings)
   await assert.rejects(direct(`${long}y`), { code: 'PATH_TOO_LONG' })
   await assert.rejects(direct(`${folder}/a\0b`), { code: 'BAD_PATH' })
   await assert.rejects(direct(''), { code: 'BAD_PATH' })

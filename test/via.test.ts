@@ -15,6 +15,8 @@ async function tunnel(network: Network): Promise<{ dialer: Dialer; close(): Prom
       for await (const chunk of target) await client.write(chunk)
       await client.end()
     })()
+    // A client that breaks off ends the loop below, and nobody waits for this one.
+    back.catch(() => {})
     for await (const chunk of client) await target.write(chunk)
     await target.end()
     await back
