@@ -308,12 +308,16 @@ describe('callbacks', () => {
     const data = PAYLOAD.slice(0, 1_000_000)
     let [sent, got] = [0, '']
     // Pike's side keeps what it cannot send for nobody, so no more than the system can take is on its way.
+    let writing = false
     const more = async (): Promise<void> => {
+      if (writing) return
+      writing = true
       while (sent < data.length && sent - got.length < 50_000) {
         const count = await file.write(data.slice(sent, sent + 10_000))
-        if (count <= 0) return
+        if (count <= 0) break
         sent += count
       }
+      writing = false
     }
     await new Promise<void>((resolve) => {
       const read = async (_id: unknown, piece: string): Promise<void> => {
