@@ -17,6 +17,7 @@ import {
   type TraceEvent,
 } from 'fairlead'
 import { developmentAuthority, type FaultyDriver, faulty, memory, Random, settle, VirtualClock } from 'fairlead/testing'
+import { hold } from './support/hold.js'
 
 const AT = 'tcp://127.0.0.1:0'
 
@@ -158,8 +159,8 @@ test('more connections of one address than allowed are reset and counted; others
   const { handler, inside } = staying()
   const server = await serve(handler, { limits: { perAddress: 3 } })
   const from = (host: string) => net.connect(server.endpoints[0], { from: host })
-  const greedy = await Promise.all(Array.from({ length: 5 }, () => from('127.0.0.7')))
-  await from('127.0.0.8')
+  const greedy = (await Promise.all(Array.from({ length: 5 }, () => from('127.0.0.7')))).map(hold)
+  hold(await from('127.0.0.8'))
   await settle()
   assert.equal(inside.size, 4)
   assert.equal(server.stats.refused.perAddress, 2)
@@ -170,7 +171,7 @@ test('more connections of one address than allowed are reset and counted; others
   assert.deepEqual([...new Set(ofType(events, 'refused').map(({ reason }) => reason))], ['per-address'])
   greedy[0]?.abort()
   await settle()
-  await from('127.0.0.7')
+  hold(await from('127.0.0.7'))
   await settle()
   assert.equal(inside.size, 4, 'the place of one that left is free again')
 })

@@ -1,6 +1,6 @@
 /** UNIX-domain sockets in the file system, for sockets without connections: what a bind leaves there, and what it finds. */
 
-import { fchmodSync, lstatSync, unlinkSync } from 'node:fs'
+import { lstatSync, unlinkSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { UnixAddress } from '../address.js'
 import { writeAddress } from './kernel-address.js'
@@ -23,7 +23,7 @@ export function bindUnix({ system, memory }: Poll, fd: number, at: UnixAddress, 
     return () => {}
   }
   // What bind(2) makes has the permissions that the socket has (unix(7)).
-  fchmodSync(fd, MODE)
+  must('fchmod', system.fchmod(fd, MODE))
   let result = bind()
   if (result === -EADDRINUSE && isDead()) {
     unlinkSync(at.path)

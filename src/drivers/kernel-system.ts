@@ -32,6 +32,7 @@ export interface System {
   poll(descriptors: Pointer, count: number, timeout: number): number
   ioctl(fd: number, request: number, value: Pointer): number
   fcntl(fd: number, command: number, value: number): number
+  fchmod(fd: number, mode: number): number
   splice(from: number, fromOffset: Pointer, to: number, toOffset: Pointer, length: number, flags: number): number
   sendfile(to: number, from: number, offset: Pointer, length: number): number
   pipe2(descriptors: Pointer, flags: number): number
@@ -70,6 +71,7 @@ const SIGNATURES: Readonly<Record<CallName, readonly [Signature['gives'], readon
   poll: [int, [pointer, long, int]],
   ioctl: [int, [int, long, pointer]],
   fcntl: [int, [int, int, long]],
+  fchmod: [int, [int, int]],
   splice: [long, [int, pointer, int, pointer, long, int]],
   sendfile: [long, [int, int, pointer, long]],
   pipe2: [int, [pointer, int]],
