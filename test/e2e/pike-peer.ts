@@ -31,7 +31,10 @@ export function pike(t: TestContext, body: string, ...args: string[]): Program |
   if (peerProgram(t, NAME) === undefined) return undefined
   const path = join(folder(t), 'program.pike')
   writeFileSync(path, `${PRELUDE}\nint main(int argc, array(string) argv) {\n${body}\n}\n`)
-  return new Program(t, NAME, [path, ...args])
+  const program = new Program(t, NAME, [path, ...args])
+  // Of a program that has ended the runtime throws away what nobody has begun to read.
+  void program.out
+  return program
 }
 
 /** The port or path that a program listens at. */
