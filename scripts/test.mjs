@@ -5,14 +5,10 @@
 
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
 import { join, relative, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-/** Most files wait for other programs much of the time, so two at once are worth it on two cores, where the runner would take one. */
-const [major, minor] = process.versions.node.split('.').map(Number)
-const hasConcurrency = major > 20 || minor >= 10
 /** Milliseconds for one file, so that a test that hangs fails by name rather than by the patience of whoever waits. */
 const LONGEST = 300_000
 
@@ -88,7 +84,6 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     '--test',
     '--test-reporter=spec',
     `--test-timeout=${LONGEST}`,
-    ...(hasConcurrency ? [`--test-concurrency=${Math.max(2, availableParallelism() - 1)}`] : []),
     ...given.filter((word) => word.startsWith('-')),
   ]
   const { status } = spawnSync(process.execPath, [...flags, ...files, ...(await onKernel(files))], { cwd: root, stdio: 'inherit' })
