@@ -8,6 +8,7 @@
 
 import { createRequire } from 'node:module'
 import { isMainThread } from 'node:worker_threads'
+import { SUPPORTED_MACHINES } from './kernel-layout.js'
 
 /** Where the system reads or writes: an address, or memory whose address is taken for the time of the call. */
 export type Pointer = number | Uint8Array | null
@@ -172,7 +173,7 @@ export const PROVIDERS: readonly (() => Foreign)[] = [throughKoffi, throughNode]
 /** Why this runtime or machine cannot, as text; undefined where it can be tried. */
 function obstacle(): string | undefined {
   if (process.platform !== 'linux') return `it is for Linux, and this is ${process.platform}`
-  if (!['x64', 'arm64'].includes(process.arch)) return `it knows x86-64 and arm64, and this machine is ${process.arch}`
+  if (!SUPPORTED_MACHINES.includes(process.arch)) return `it knows x86-64 and arm64, and this machine is ${process.arch}`
   if (process.versions['bun'] !== undefined) return 'Bun has no means to watch a descriptor: it ends the process at uv_poll_start'
   // It runs no `exit` then, where the watch would be closed.
   if (!isMainThread) return 'a worker thread that is terminated with a descriptor watched takes the whole process along'
