@@ -1,10 +1,8 @@
 /** The kernel driver on the system calls of a {@link Poll}. */
 
-import type { Driver, Guarantees } from '../driver.js'
-import { adoptDatagram, adoptListener, adoptStream } from './kernel-adopt.js'
-import { bindDatagram } from './kernel-bind.js'
-import { dial } from './kernel-dial.js'
-import { listen } from './kernel-listener.js'
+import type { DialSettings, Driver, Guarantees, StreamHandle } from '../driver.js'
+import type { Address } from '../address.js'
+import type * as Dialling from './kernel-dial.js'
 import type { Poll } from './kernel-poll.js'
 
 const guarantees: Guarantees = {
@@ -22,15 +20,35 @@ const guarantees: Guarantees = {
   adoption: true,
 }
 
+/**
+ * Each kind of socket is loaded when the first one is opened: this module is part of every import of the package, for the sake
+ * of a variable of the environment, and most programs never use it.
+ */
 export function driverOn(poll: Poll): Driver {
   return {
     name: 'kernel',
     guarantees,
     dial: (to, settings, done) => dial(poll, to, settings, done),
-    listen: async (at, settings) => listen(poll, at, settings),
-    bind: async (at, settings) => bindDatagram(poll, at, settings),
-    adoptStream: async (descriptor) => adoptStream(poll, descriptor),
-    adoptListener: async (descriptor, settings) => adoptListener(poll, descriptor, settings),
-    adoptDatagram: async (descriptor, settings) => adoptDatagram(poll, descriptor, settings),
+    listen: async (at, settings) => (await import('./kernel-listener.js')).listen(poll, at, settings),
+    bind: async (at, settings) => (await import('./kernel-bind.js')).bindDatagram(poll, at, settings),
+    adoptStream: async (descriptor) => (await import('./kernel-adopt.js')).adoptStream(poll, descriptor),
+    adoptListener: async (descriptor, settings) => (await import('./kernel-adopt.js')).adoptListener(poll, descriptor, settings),
+    adoptDatagram: async (descriptor, settings) => (await import('./kernel-adopt.js')).adoptDatagram(poll, descriptor, settings),
+  }
+}
+
+let dialling: typeof Dialling | undefined
+
+function dial(poll: Poll, to: Address, settings: DialSettings, done: (error: unknown, handle?: StreamHandle) => void): () => void {
+  if (dialling !== undefined) return dialling.dial(poll, to, settings, done)
+  let cancel: (() => void) | undefined
+  let isCancelled = false
+  void import('./kernel-dial.js').then((module) => {
+    dialling = module
+    if (!isCancelled) cancel = module.dial(poll, to, settings, done)
+  }, done)
+  return () => {
+    isCancelled = true
+    cancel?.()
   }
 }
