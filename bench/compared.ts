@@ -44,7 +44,7 @@ const EVERYONE = [
   ...[NODE_DRIVER, 'fairlead node, readInto', 'fairlead node, framed', 'fairlead node, active'],
   ...[KERNEL, KERNEL_INTO, 'fairlead kernel, framed', 'fairlead kernel, active', 'fairlead kernel on the newest Node'],
 ]
-const FEW = [LIMIT, NET, 'Bun', NODE_DRIVER, KERNEL]
+const FEW = [LIMIT, NET, 'Bun', NODE_DRIVER, KERNEL, KERNEL_INTO]
 
 interface Shape {
   readonly connections: number
@@ -129,7 +129,7 @@ const crowd: Comparison = (effort) => {
 }
 
 const pipelined: Comparison = (effort) => {
-  const subjects = [...FEW, NET_ITERATED, NEWEST_NET, 'Deno', 'Go', KERNEL_INTO]
+  const subjects = [...FEW, NET_ITERATED, NEWEST_NET, 'Deno', 'Go']
   return compare(echoOf({ connections: 64, size: 64, requests: 100_000, depth: 16 }, subjects), effort)
 }
 
