@@ -2,7 +2,6 @@
 
 import {
   bind,
-  Busy,
   connect,
   Connection,
   type CreationOptions,
@@ -41,8 +40,9 @@ type Constant = 'AF_INET' | 'SOCK_STREAM' | 'SOCK_DGRAM' | 'SOCK_RAW' | 'SOCK_SE
 /** Families the original can make besides AF_INET, though it has no constants for them and can open neither. */
 const AF_UNIX = 1
 const AF_INET6 = isLinux ? 10 : process.platform === 'darwin' ? 30 : 23
-/** Linux knows types up to 10; beyond that come flags. */
+/** Linux knows types up to 10; beyond 15 come flags, of which the original has none. */
 const LAST_TYPE = 10
+const TYPES = 0xf
 /** `net.core.somaxconn` since Linux 5.4. */
 const SOMAXCONN = 4096
 
@@ -50,6 +50,7 @@ const SOMAXCONN = 4096
 const NUMBERED: readonly (readonly [level: number, option: number, name: SettableName])[] = [
   [CONSTANTS.SOL_SOCKET, CONSTANTS.SO_REUSEADDR, 'reuseAddress'],
   [CONSTANTS.SOL_SOCKET, CONSTANTS.SO_BROADCAST, 'broadcast'],
+  [CONSTANTS.SOL_SOCKET, isLinux ? 15 : 0x200, 'reusePort'],
   [CONSTANTS.SOL_SOCKET, isLinux ? 7 : 0x1001, 'sendBuffer'],
   [CONSTANTS.SOL_SOCKET, isLinux ? 8 : 0x1002, 'receiveBuffer'],
   [CONSTANTS.SOL_SOCKET, isLinux ? 9 : 8, 'keepAlive'],
@@ -76,6 +77,8 @@ export class Descriptor {
   #datagrams: DatagramSocket | undefined
   /** Datagrams that came before `connect`. */
   #early: Uint8Array[] = []
+  /** Calls that wait for a client or a datagram. They keep the process alive, the sockets do not: a program ends after its last line. */
+  #waiting = 0
   /** The call that opens something, behind which the next one waits. */
   #opening: Promise<void> | undefined
   #reading: Promise<unknown> | undefined
@@ -89,11 +92,15 @@ export class Descriptor {
 
   /** `socket(2)` with protocol 0. */
   static create(family: number, type: number): Descriptor {
-    if (![CONSTANTS.AF_INET, AF_UNIX, AF_INET6].includes(family)) throw new Refusal('EAFNOSUPPORT')
-    if (type < 0 || type > LAST_TYPE) throw new Refusal('EINVAL')
+    const { AF_INET, SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_SEQPACKET } = CONSTANTS
+    // In the order of the system.
+    if ((type & ~TYPES) !== 0) throw new Refusal('EINVAL')
+    if (![AF_INET, AF_UNIX, AF_INET6].includes(family)) throw new Refusal('EAFNOSUPPORT')
+    if (type > LAST_TYPE) throw new Refusal('EINVAL')
+    if (family === AF_UNIX && (type === SOCK_RAW || type === SOCK_SEQPACKET)) return new Descriptor(family, type)
     // Raw sockets have no protocol 0.
-    if (type === CONSTANTS.SOCK_RAW && family !== AF_UNIX) throw new Refusal('EPROTONOSUPPORT')
-    if (type !== CONSTANTS.SOCK_STREAM && type !== CONSTANTS.SOCK_DGRAM) throw new Refusal('ESOCKTNOSUPPORT')
+    if (type === SOCK_RAW) throw new Refusal('EPROTONOSUPPORT')
+    if (type !== SOCK_STREAM && type !== SOCK_DGRAM) throw new Refusal('ESOCKTNOSUPPORT')
     return new Descriptor(family, type)
   }
 
@@ -146,10 +153,10 @@ export class Descriptor {
       if (this.#local ?? this.#listener ?? this.#connection ?? this.#datagrams) throw new Refusal('EINVAL')
       const place = this.#place(host, port, 'EADDRNOTAVAIL')
       if (this.#isStream) {
-        this.#reserved = await listen({ transport: 'tcp', ...place }, { backlog: 1, ...this.#made('listener') })
+        this.#reserved = (await listen({ transport: 'tcp', ...place }, { backlog: 1, ...this.#made('listener') })).unref()
         this.#local = placeOf(this.#reserved)
       } else {
-        this.#datagrams = await bind({ transport: 'udp', ...place }, this.#made('datagram'))
+        this.#datagrams = await this.#receiver(place)
         this.#local = placeOf(this.#datagrams)
       }
     })
@@ -165,7 +172,7 @@ export class Descriptor {
       await this.#unreserve()
       // The system counts without a sign, and has room for one more than it is told.
       const length = backlog < 0 ? SOMAXCONN : Math.min(backlog + 1, SOMAXCONN)
-      this.#listener = await listen({ transport: 'tcp', ...at }, { backlog: length, ...this.#made('listener') })
+      this.#listener = (await listen({ transport: 'tcp', ...at }, { backlog: length, ...this.#made('listener') })).unref()
     })
   }
 
@@ -189,16 +196,43 @@ export class Descriptor {
   }
 
   async #connectDatagrams(place: Place): Promise<void> {
+    // The system takes it, and what is sent there goes nowhere.
+    if (place.port === 0) throw new Refusal('EINVAL')
     const before = this.#datagrams
     if (before !== undefined) {
-      // What the system has is read, too: it would go with the socket.
-      await select([before], { timeout: 0 })
-      for (let got = before.tryReceive(); got !== undefined; got = before.tryReceive()) this.#early.push(got.data)
+      if (this.#waiting === 0) await this.#keepEarly(before)
       this.#datagrams = undefined
       await before.close()
     }
-    const text = `udp://${place.host}:${place.port}` as const
-    this.#datagrams = await connect(text, { ...this.#from('udp'), ...this.#made('datagram') })
+    try {
+      this.#datagrams = await this.#sender(`udp://${place.host}:${place.port}`)
+    } catch (error) {
+      // A refused call leaves the socket as it was.
+      if (before !== undefined) this.#datagrams = await this.#again(before)
+      throw error
+    }
+    // The port it was given by the system stays its own.
+    this.#local ??= { host: '0.0.0.0', port: placeOf(this.#datagrams).port }
+  }
+
+  /** What the system has of it is read, too: it would go with the socket. Whoever waits has taken all there was. */
+  async #keepEarly(datagrams: DatagramSocket): Promise<void> {
+    await select([datagrams], { timeout: 0 })
+    for (let got = datagrams.tryReceive(); got !== undefined; got = datagrams.tryReceive()) this.#early.push(got.data)
+  }
+
+  async #sender(to: `udp://${string}`): Promise<DatagramSocket> {
+    return (await connect(to, { ...this.#from('udp'), ...this.#made('datagram') })).unref()
+  }
+
+  async #receiver(at: Place): Promise<DatagramSocket> {
+    return (await bind({ transport: 'udp', ...at }, this.#made('datagram'))).unref()
+  }
+
+  /** A socket like one that is closed, with its address and its peer. */
+  #again({ remote, endpoint }: DatagramSocket): Promise<DatagramSocket> {
+    if (remote !== undefined) return this.#sender(endpoint as `udp://${string}`)
+    return this.#receiver(this.#local as Place)
   }
 
   #from(scheme: 'tcp' | 'udp'): { from?: string } {
@@ -216,7 +250,7 @@ export class Descriptor {
     if (!this.#isStream) throw new Refusal('EOPNOTSUPP')
     if (this.#listener === undefined) throw new Refusal('EINVAL')
     try {
-      const connection = await this.#listener.accept()
+      const connection = await this.#wait(this.#listener, (listener) => listener.accept())
       const socket = new Descriptor(this.family, this.type)
       socket.#connection = connection
       const { remote } = connection
@@ -253,54 +287,56 @@ export class Descriptor {
     await this.#send(bytes)
   }
 
-  /** Up to `size` bytes, at least 0; empty at the end of the stream. `failed` as for `write`. */
+  /** Up to `size` bytes, at least 0; empty at the end of the stream. `failed` as for `write`. Several get their turn in order. */
   recv<F = never>(size: number, failed: (refusal: Refusal) => F = rethrow): Promise<string | F> {
     const connection = this.#connection
     const isUsual = this.#opening === undefined && !this.#closed && this.#reading === undefined && size > 0
-    if (connection === undefined || !isUsual) return this.#recvInTurn(size).catch(failed)
-    const reading = connection.read({ limit: size })
+    const reading = connection !== undefined && isUsual ? connection.read({ limit: size }) : this.#recvInTurn(size, this.#reading)
     this.#reading = reading
     return reading.then(
       (data) => {
-        this.#reading = undefined
+        if (this.#reading === reading) this.#reading = undefined
         return data === null ? '' : fromBytes(data)
       },
       (error: unknown) => {
-        this.#reading = undefined
-        return error instanceof Busy ? this.#recvInTurn(size).catch(failed) : failed(refusalOf(error))
+        if (this.#reading === reading) this.#reading = undefined
+        return failed(refusalOf(error))
       },
     )
   }
 
-  async #recvInTurn(size: number): Promise<string> {
-    if (this.#opening !== undefined) await this.#opening
-    for (let attempt = 0; ; attempt++) {
+  /** Behind the call before this one, whatever comes of that, and behind what opens the socket. */
+  async #recvInTurn(size: number, before: Promise<unknown> | undefined): Promise<Uint8Array | null> {
+    await before?.catch(() => {})
+    for (;;) {
+      await this.#opening
       this.#mustLive()
       const socket = this.#connection ?? this.#datagrams
       // A datagram socket that was neither bound nor connected could wait for ever.
       if (socket === undefined) throw new Refusal('ENOTCONN')
-      if (size === 0) return ''
+      if (size === 0) return new Uint8Array()
+      if (socket instanceof Connection) return socket.read({ limit: size })
       try {
-        const reading = socket instanceof Connection ? socket.read({ limit: size }) : this.#receive(socket, size)
-        // Several at once get their turn in the order in which they were called.
-        this.#reading ??= reading
-        const data = await reading
-        this.#reading = undefined
-        return data === null ? '' : fromBytes(data)
+        return await this.#receive(socket, size)
       } catch (error) {
-        const before = this.#reading
-        const isBusy = error instanceof Busy
-        if (!isBusy) this.#reading = undefined
-        // Somebody else reads the socket beneath if it is busy without one of ours.
-        if (!isBusy || (before === undefined && attempt > 0)) throw refusalOf(error)
-        await before?.catch(() => {})
+        // It goes on with what `connect` put in its place.
+        if (this.#closed || this.#datagrams === socket) throw error
       }
     }
   }
 
   async #receive(socket: DatagramSocket, size: number): Promise<Uint8Array> {
-    const data = this.#early.shift() ?? (await socket.receive()).data
+    const data = this.#early.shift() ?? (await this.#wait(socket, (datagrams) => datagrams.receive())).data
     return data.subarray(0, size)
+  }
+
+  async #wait<S extends Listener | DatagramSocket, T>(socket: S, op: (socket: S) => Promise<T>): Promise<T> {
+    if (this.#waiting++ === 0) socket.ref()
+    try {
+      return await op(socket)
+    } finally {
+      if (--this.#waiting === 0) socket.unref()
+    }
   }
 
   setsockopt(level: number, option: number, value: number): void {
@@ -309,7 +345,7 @@ export class Descriptor {
     const { beneath } = this
     try {
       if (name === undefined) {
-        if (beneath === null || beneath === this.#reserved) throw new Refusal('ENOPROTOOPT')
+        if (beneath === null || beneath === this.#reserved || level < 0 || option < 0) throw new Refusal('ENOPROTOOPT')
         beneath.set({ level, name: option }, value)
         return
       }
@@ -319,7 +355,7 @@ export class Descriptor {
         throw new Refusal('ENOPROTOOPT')
       }
       const row: OptionRow = OPTIONS[name]
-      const given = row.value.type === 'integer' ? value : value !== 0
+      const given = row.value.type === 'integer' ? fitting(value, row.value) : value !== 0
       if (beneath !== null && beneath !== this.#reserved && row.when === 'any time') beneath.set(name, given as never)
       this.#options.set(name, given)
     } catch (error) {
@@ -340,13 +376,18 @@ function rethrow(refusal: Refusal): never {
   throw refusal
 }
 
+/** The sizes of buffers, which the system brings into its range: it takes them without a sign. */
+function fitting(value: number, { least = 0, most = 0 }: OptionRow['value']): number {
+  return value < 0 ? most : Math.min(Math.max(value, least), most)
+}
+
 /** Whether sockets of this kind can be made with the option by the driver in use. */
 function isPossible(name: SettableName, kind: 'connection' | 'listener' | 'datagram'): boolean {
   const row: OptionRow = OPTIONS[name]
   if (!row.on.includes(`${kind === 'datagram' ? 'udp' : 'tcp'} ${kind}`)) return false
-  const driver = network().driver.name
+  const { name: driver, lacks } = network().driver
   if (driver !== 'node' && driver !== 'memory') return true
-  return row[driver]?.[kind]?.includes('create') ?? false
+  return lacks?.has(name) !== true && (row[driver]?.[kind]?.includes('create') ?? false)
 }
 
 function placeOf({ local }: Listener | DatagramSocket): Place {

@@ -89,7 +89,7 @@ export class SocketObject {
    *
    * @param args `host`: an IPv4 address, as for `bind`; `port`: 1 to 65535
    * @returns `true`, or nil: 111 ECONNREFUSED, 110 ETIMEDOUT, 101 ENETUNREACH (also for a host that is not an address),
-   *   106 EISCONN, 22 EINVAL (a port out of range), 9 EBADF
+   *   106 EISCONN, 22 EINVAL (a port out of range; 0 for datagrams), 13 EACCES (a broadcast without SO_BROADCAST), 9 EBADF
    * @throws FatalError
    */
   async connect(...args: [host: string, port: number]): Promise<true | null> {

@@ -17,14 +17,35 @@ export function encoded(text: string): Uint8Array {
   return ESCAPED.test(text) ? unescaped(text) : Buffer.from(text)
 }
 
+/** Byte by byte into memory of its own: as `Buffer.from`, but for the escapes. */
 function unescaped(text: string): Uint8Array {
-  const bytes: number[] = []
-  for (const character of text) {
-    const point = character.codePointAt(0) as number
-    if (point >= 0xdc80 && point <= 0xdcff) bytes.push(point - 0xdc00)
-    else bytes.push(...Buffer.from(character))
+  // Three bytes for a unit at most; a pair has four.
+  const bytes = new Uint8Array(text.length * 3)
+  let length = 0
+  for (let at = 0; at < text.length; at++) {
+    const unit = text.charCodeAt(at)
+    if (unit < 0x80) bytes[length++] = unit
+    else if (unit >= 0xdc80 && unit <= 0xdcff) bytes[length++] = unit - 0xdc00
+    else {
+      const point = text.codePointAt(at) as number
+      if (point > 0xffff) at++
+      length += writeCharacter(bytes, length, point)
+    }
   }
-  return Uint8Array.from(bytes)
+  return bytes.subarray(0, length)
+}
+
+/** UTF-8 of a character from U+0080 on, and of U+FFFD for half a pair; its length. */
+function writeCharacter(bytes: Uint8Array, at: number, point: number): number {
+  const character = point >= 0xd800 && point <= 0xdfff ? 0xfffd : point
+  const length = character < 0x800 ? 2 : character < 0x10000 ? 3 : 4
+  let rest = character
+  for (let i = length - 1; i > 0; i--) {
+    bytes[at + i] = 0x80 | (rest & 0x3f)
+    rest >>>= 6
+  }
+  bytes[at] = ((0xf00 >> length) & 0xff) | rest
+  return length
 }
 
 /**
@@ -46,13 +67,32 @@ export function fromBytes(bytes: Uint8Array): string {
   }
 }
 
+/** Units that `String.fromCharCode` is given at once: engines limit the number of arguments. */
+const UNITS_AT_ONCE = 8192
+
 function escaped(bytes: Uint8Array): string {
-  let text = ''
+  const units = new Uint16Array(bytes.length)
+  let count = 0
   for (let at = 0; at < bytes.length;) {
+    const first = bytes[at] as number
     const length = sequence(bytes, at)
-    if (length === 0) text += String.fromCharCode(0xdc00 + (bytes[at] as number))
-    else text += UTF8.decode(bytes.subarray(at, at + length))
+    if (length === 0) units[count++] = 0xdc00 + first
+    else if (length === 1) units[count++] = first
+    else {
+      let point = first & (0xff >> (length + 1))
+      for (let i = 1; i < length; i++) point = (point << 6) | ((bytes[at + i] as number) & 0x3f)
+      if (point > 0xffff) {
+        units[count++] = 0xd7c0 + (point >> 10)
+        units[count++] = 0xdc00 + (point & 0x3ff)
+      } else units[count++] = point
+    }
     at += Math.max(1, length)
+  }
+  let text = ''
+  for (let at = 0; at < count; at += UNITS_AT_ONCE) {
+    const part = units.subarray(at, Math.min(count, at + UNITS_AT_ONCE))
+    // Spread, they would go through an iterator: ten times the time.
+    text += Reflect.apply(String.fromCharCode, undefined, part)
   }
   return text
 }

@@ -4,69 +4,10 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { after, describe, test } from 'node:test'
+import { describe, test } from 'node:test'
 import { connect as dial, type Connection, listen as listenAt } from 'fairlead'
-import { FatalError, fromBytes, Result, ResultSocket, type ResultSocketObject, Socket, type SocketObject, toBytes } from 'fairlead/dictu'
-
-const isLinux = process.platform === 'linux'
-const open: { close(): Promise<unknown> }[] = []
-after(async () => {
-  for (const socket of open) await socket.close()
-})
-
-function kept<T extends { close(): Promise<unknown> }>(socket: T | null): T {
-  assert.ok(socket)
-  open.push(socket)
-  return socket
-}
-
-const stream = (): SocketObject => kept(Socket.create(Socket.AF_INET, Socket.SOCK_STREAM))
-const datagram = (): SocketObject => kept(Socket.create(Socket.AF_INET, Socket.SOCK_DGRAM))
-const portOf = (socket: { beneath: unknown }): number => (socket.beneath as { local: { port: number } }).local.port
-
-/** What a refused call leaves behind. */
-function refused(result: unknown, number: number, text: string): void {
-  assert.equal(result, null)
-  assert.equal(Socket.errno, number)
-  assert.equal(Socket.strerror(), text)
-}
-
-async function listening(): Promise<{ server: SocketObject; port: number }> {
-  const server = stream()
-  assert.equal(await server.bind('127.0.0.1', 0), true)
-  assert.equal(await server.listen(), true)
-  return { server, port: portOf(server) }
-}
-
-/** A pair: a client of this library and the accepted socket of the dialect. */
-async function accepted(): Promise<{ client: Connection; socket: SocketObject }> {
-  const { server, port } = await listening()
-  const accepting = server.accept()
-  const client = kept(await dial({ transport: 'tcp', host: '127.0.0.1', port }))
-  return { client, socket: kept(await accepting) }
-}
-
-async function pair(): Promise<{ client: SocketObject; socket: SocketObject }> {
-  const { server, port } = await listening()
-  const client = stream()
-  assert.equal(await client.connect('127.0.0.1', port), true)
-  return { client, socket: kept(await server.accept()) }
-}
-
-function fatal(call: () => unknown, text: string): Promise<void> {
-  return assert.rejects(
-    async () => call(),
-    (error) => {
-      assert.ok(error instanceof FatalError && error instanceof TypeError)
-      assert.equal(error.message, text)
-      assert.equal(error.exitCode, 70)
-      return true
-    },
-  )
-}
-
-// Calls with wrong arguments, which the compiler refuses.
-const loose = (value: unknown): Record<string, (...args: unknown[]) => unknown> => value as never
+import { fromBytes, Result, ResultSocket, type ResultSocketObject, Socket, type SocketObject, toBytes } from 'fairlead/dictu'
+import { accepted, datagram, fatal, isLinux, kept, listening, loose, pair, portOf, refused, stream } from './dictu-sockets.js'
 
 describe('dictu: the module', () => {
   test('errno is 0 at first, and strerror() without an error is fatal', { skip: !isLinux || 'Deno' in globalThis }, () => {
@@ -100,6 +41,11 @@ describe('dictu: the module', () => {
     refused(Socket.create(99, 1), 97, 'Address family not supported by protocol')
     refused(Socket.create(2, 99), 22, 'Invalid argument')
     refused(Socket.create(2, -1), 22, 'Invalid argument')
+    // The system looks at flags, at the family and at the type, in this order.
+    refused(Socket.create(99, 99), 22, 'Invalid argument')
+    refused(Socket.create(99, 11), 97, 'Address family not supported by protocol')
+    refused(Socket.create(2, 11), 22, 'Invalid argument')
+    refused(Socket.create(2, 0), 94, 'Socket type not supported')
     refused(Socket.create(2, Socket.SOCK_RAW), 93, 'Protocol not supported')
     refused(Socket.create(2, Socket.SOCK_SEQPACKET), 94, 'Socket type not supported')
     refused(Socket.create(Number.NaN, 1), 97, 'Address family not supported by protocol')
@@ -207,6 +153,10 @@ describe('dictu: nil and errno', { skip: !isLinux }, () => {
   })
 
   test('sockets of other families can be made and not bound', async () => {
+    for (const type of [Socket.SOCK_STREAM, Socket.SOCK_DGRAM, Socket.SOCK_RAW, Socket.SOCK_SEQPACKET]) kept(Socket.create(1, type))
+    for (const type of [Socket.SOCK_STREAM, Socket.SOCK_DGRAM]) kept(Socket.create(10, type))
+    refused(Socket.create(10, Socket.SOCK_RAW), 93, 'Protocol not supported')
+    refused(await kept(Socket.create(1, 1)).listen(), 22, 'Invalid argument')
     refused(await kept(Socket.create(10, 1)).bind('127.0.0.1', 0), 22, 'Invalid argument')
     refused(await kept(Socket.create(1, 1)).bind('127.0.0.1', 0), 22, 'Invalid argument')
   })
@@ -376,7 +326,7 @@ describe('dictu: nil and errno', { skip: !isLinux }, () => {
     assert.equal(socket.setsockopt(6, 1, 0), true)
     assert.equal(socket.setsockopt(Socket.SOL_SOCKET, 9), true)
     const listener = await listenAt('tcp://127.0.0.1:0')
-    open.push(listener)
+    kept(listener)
     assert.equal(await socket.connect('127.0.0.1', Number(new URL(listener.endpoint).port)), true)
     const beneath = socket.beneath as Connection
     assert.equal(beneath.get('noDelay'), false)
