@@ -1,8 +1,7 @@
 /** Reading and writing, with absolute deadlines, and without waiting. */
 
-import { read as readFile } from 'node:fs'
-import { promisify } from 'node:util'
-import { Broken, Busy, Closed, type Connection, DeadlineError, select, SocketError } from '../index.js'
+import { fstatSync } from 'node:fs'
+import { Broken, Busy, Closed, type Connection, DeadlineError, select, SocketError, SystemFailure } from '../index.js'
 import {
   negativeErrno,
   R_ERR_BAD_ARGS,
@@ -13,15 +12,13 @@ import {
   R_ERR_CANT_READ,
   R_ERR_CANT_WRITE,
   R_ERR_TIMEOUT,
+  R_IO,
   R_READABLE,
   R_SOCKET_EOF,
   R_WRITABLE,
 } from './ioto-codes.js'
-import { timeLeft } from './ioto-fiber.js'
+import { isDeadline, timeLeft } from './ioto-fiber.js'
 import { failed, outside, type RSocket } from './ioto-socket.js'
-
-/** Bytes of a file read at once. */
-const PIECE = 64 * 1024
 
 /**
  * Ioto's `rReadSocket`: waits until something is there, and takes it.
@@ -34,13 +31,14 @@ const PIECE = 64 * 1024
  */
 export function rReadSocket(sp: RSocket | null, buf: Uint8Array | null, size: number, deadline: number = 0): Promise<number> {
   const into = roomOf(buf, size)
-  if (sp === null || into === undefined || into.length === 0) return Promise.resolve(R_ERR_BAD_ARGS)
+  if (sp == null || into === undefined || into.length === 0 || !isDeadline(deadline)) return Promise.resolve(R_ERR_BAD_ARGS)
   const refusal = readRefusal(sp)
   if (refusal !== undefined) return Promise.resolve(refusal)
+  const connection = sp.connection as Connection
   // Not an async function: with the fibers' context, each promise has its price on older Nodes.
-  return reading(sp.connection as Connection, into, timeLeft(deadline)).then(
-    (count) => (count === undefined ? R_ERR_TIMEOUT : counted(sp, count)),
-    (error: unknown) => unread(sp, error),
+  return reading(connection, into, timeLeft(deadline)).then(
+    (count) => (count === undefined ? R_ERR_TIMEOUT : counted(sp, connection, count)),
+    (error: unknown) => unread(sp, connection, error),
   )
 }
 
@@ -58,12 +56,16 @@ function reading(connection: Connection, into: Uint8Array, timeout: number | und
 
 async function readingWithin(connection: Connection, into: Uint8Array, timeout: number): Promise<number | null | undefined> {
   const now = taken(connection, into)
-  return now !== undefined || timeout === 0 ? now : connection.readInto(into, { timeout })
+  if (now !== undefined) return now
+  if (timeout > 0) return connection.readInto(into, { timeout })
+  // What the system has by now is there, too; and a program that polls must not keep the loop from turning.
+  await select([connection], { timeout: 0 })
+  return taken(connection, into)
 }
 
-function unread(sp: RSocket, error: unknown): number {
+function unread(sp: RSocket, connection: Connection, error: unknown): number {
   if (error instanceof DeadlineError) return R_ERR_TIMEOUT
-  return error instanceof Busy ? R_ERR_BUSY : ended(sp, error, R_ERR_CANT_READ)
+  return error instanceof Busy ? R_ERR_BUSY : ended(sp, connection, error)
 }
 
 /** The part of a buffer that may be used; undefined for arguments that make no sense. */
@@ -79,17 +81,27 @@ function taken(connection: Connection, into: Uint8Array): number | null | undefi
   return data ? data.length : (data as null | undefined)
 }
 
-function counted(sp: RSocket, count: number | null): number {
+function counted(sp: RSocket, connection: Connection, count: number | null): number {
   if (count !== null) return count
-  sp.flags |= R_SOCKET_EOF
+  atEnd(sp, connection)
   return R_ERR_CANT_READ
 }
 
+/** It may have been closed and connected anew meanwhile. */
+function atEnd(sp: RSocket, connection: Connection): void {
+  if (sp.connection === connection) sp.flags |= R_SOCKET_EOF
+}
+
 /** A failure of reading is an end, of which a message tells. */
-function ended<C extends number>(sp: RSocket, error: unknown, code: C): C {
+function ended(sp: RSocket, connection: Connection, error: unknown): typeof R_ERR_CANT_READ {
   if (!(error instanceof SocketError)) throw error
-  sp.flags |= R_SOCKET_EOF
-  return error instanceof Closed ? code : failed(sp, error.message, code)
+  atEnd(sp, connection)
+  return told(sp, connection, error, R_ERR_CANT_READ)
+}
+
+/** Keeps the message, unless it is that this side has closed it. */
+function told<C extends number>(sp: RSocket, connection: Connection, error: SocketError, code: C): C {
+  return error instanceof Closed || sp.connection !== connection ? code : failed(sp, error.message, code)
 }
 
 /**
@@ -100,14 +112,15 @@ function ended<C extends number>(sp: RSocket, error: unknown, code: C): C {
  */
 export function rReadSocketSync(sp: RSocket | null, buf: Uint8Array | null, size: number): number {
   const into = roomOf(buf, size)
-  if (sp === null || into === undefined || into.length === 0) return R_ERR_BAD_ARGS
+  if (sp == null || into === undefined || into.length === 0) return R_ERR_BAD_ARGS
   if ((sp.flags & R_SOCKET_EOF) !== 0) return R_ERR_CANT_READ
-  if (sp.connection === null) return R_ERR_BAD_HANDLE
+  const { connection } = sp
+  if (connection === null) return R_ERR_BAD_HANDLE
   try {
-    const count = taken(sp.connection, into)
-    return count === undefined ? 0 : counted(sp, count)
+    const count = taken(connection, into)
+    return count === undefined ? 0 : counted(sp, connection, count)
   } catch (error) {
-    return error instanceof Busy ? R_ERR_BUSY : ended(sp, error, R_ERR_CANT_READ)
+    return error instanceof Busy ? R_ERR_BUSY : ended(sp, connection, error)
   }
 }
 
@@ -116,21 +129,41 @@ export function rReadSocketSync(sp: RSocket | null, buf: Uint8Array | null, size
  *
  * @param buf bytes, or text, which is sent as UTF-8
  * @param size how many of its bytes; for text its length in bytes
- * @param deadline by `rGetTicks` or `rGetTime`; 0: none
+ * @param deadline by `rGetTicks` or `rGetTime`; 0: none. What is welcome now goes out also when it has passed
  * @returns `size`; -38 at the deadline, when `sp.written` is how much went out; -30 after the end or the closing; the negative errno if
  *   the peer has gone (-32, -104); -6 bad arguments; -9 never connected; -14 not on a fiber
  */
 export function rWriteSocket(sp: RSocket | null, buf: Uint8Array | string | null, size: number, deadline: number = 0): Promise<number> {
   const data = roomOf(typeof buf === 'string' ? Buffer.from(buf) : buf, size)
-  if (sp === null || data === undefined) return Promise.resolve(R_ERR_BAD_ARGS)
+  if (sp == null || data === undefined || !isDeadline(deadline)) return Promise.resolve(R_ERR_BAD_ARGS)
   const refusal = outside(sp, 'rWriteSocket') ? R_ERR_BAD_STATE : writeRefusal(sp)
   if (refusal !== undefined) return Promise.resolve(refusal)
+  const connection = sp.connection as Connection
   const timeout = timeLeft(deadline)
   sp.written = 0
-  return (sp.connection as Connection).write(data, timeout === undefined ? undefined : { timeout }).then(
+  if (timeout === 0) return writingNow(sp, connection, data)
+  return connection.write(data, timeout === undefined ? undefined : { timeout }).then(
     () => (sp.written = data.length),
-    (error: unknown) => unwritten(sp, error),
+    (error: unknown) => unwritten(sp, connection, error),
   )
+}
+
+/** The deadline has passed: what is welcome now. A program that tries again and again must not keep the loop from turning. */
+async function writingNow(sp: RSocket, connection: Connection, data: Uint8Array): Promise<number> {
+  const count = tried(sp, connection, data)
+  if (count < 0 || count === data.length) return count
+  await select([{ socket: connection, writable: true }], { timeout: 0 })
+  return R_ERR_TIMEOUT
+}
+
+function tried(sp: RSocket, connection: Connection, data: Uint8Array): number {
+  sp.written = 0
+  try {
+    sp.written = connection.tryWrite(data)
+    return sp.written
+  } catch (error) {
+    return unwritten(sp, connection, error)
+  }
 }
 
 function writeRefusal(sp: RSocket): number | undefined {
@@ -138,11 +171,11 @@ function writeRefusal(sp: RSocket): number | undefined {
   return sp.connection === null ? R_ERR_BAD_HANDLE : undefined
 }
 
-function unwritten(sp: RSocket, error: unknown): number {
+function unwritten(sp: RSocket, connection: Connection, error: unknown): number {
   if (!(error instanceof SocketError)) throw error
   if (error.bytesWritten !== undefined) sp.written = error.bytesWritten
   if (error instanceof DeadlineError) return R_ERR_TIMEOUT
-  return failed(sp, error.message, error instanceof Broken ? negativeErrno(error, R_ERR_CANT_WRITE) : R_ERR_CANT_WRITE)
+  return told(sp, connection, error, error instanceof Broken ? negativeErrno(error, R_ERR_CANT_WRITE) : R_ERR_CANT_WRITE)
 }
 
 /**
@@ -152,48 +185,51 @@ function unwritten(sp: RSocket, error: unknown): number {
  */
 export function rWriteSocketSync(sp: RSocket | null, buf: Uint8Array | string | null, size: number): number {
   const data = roomOf(typeof buf === 'string' ? Buffer.from(buf) : buf, size)
-  if (sp === null || data === undefined) return R_ERR_BAD_ARGS
+  if (sp == null || data === undefined) return R_ERR_BAD_ARGS
   const refusal = writeRefusal(sp)
   if (refusal !== undefined) return refusal
   if (data.length === 0) return sp.tls === null ? 0 : R_ERR_BAD_STATE
-  sp.written = 0
-  try {
-    sp.written = (sp.connection as Connection).tryWrite(data)
-    return sp.written
-  } catch (error) {
-    return unwritten(sp, error)
-  }
+  return tried(sp, sp.connection as Connection, data)
 }
 
 /**
- * Ioto's `rSendFile`: sends a part of an open file over a plain socket.
+ * Ioto's `rSendFile`: sends a part of an open file over a plain socket, in its turn among the writes. Where the driver can, the
+ * system does it by itself (sendfile(2)).
  *
- * @param fd the number of an open file
+ * @param fd the number of an open file, whose position is neither used nor moved
  * @param offset first byte
  * @param len how many; fewer are sent if the file ends before
- * @returns how many bytes were sent; -1 over TLS; the negative errno if the file cannot be read; else as `rWriteSocket`
+ * @returns how many bytes were sent, as is `sp.written`, also when it failed in between; -1 over TLS and for what is no regular file;
+ *   the negative errno if the file cannot be read; else as `rWriteSocket`
  */
 export async function rSendFile(sp: RSocket | null, fd: number, offset: number, len: number): Promise<number> {
-  if (sp === null || ![fd, offset, len].every((number) => Number.isSafeInteger(number) && number >= 0)) return R_ERR_BAD_ARGS
+  const isNumber = (number: number) => Number.isSafeInteger(number) && number >= 0
+  if (sp == null || ![fd, offset, len, offset + len].every(isNumber)) return R_ERR_BAD_ARGS
   if (outside(sp, 'rSendFile')) return R_ERR_BAD_STATE
   if (sp.tls !== null) return R_ERR_BASE
   const refusal = writeRefusal(sp)
   if (refusal !== undefined) return refusal
-  const piece = new Uint8Array(Math.min(len, PIECE))
-  let sent = 0
-  while (sent < len) {
-    let count: number
-    try {
-      ;({ bytesRead: count } = await promisify(readFile)(fd, piece, 0, Math.min(piece.length, len - sent), offset + sent))
-    } catch (error) {
-      return (error as { errno?: number }).errno ?? R_ERR_CANT_READ
-    }
-    if (count === 0) break
-    const result = await rWriteSocket(sp, piece, count)
-    if (result < 0) return result
-    sent += count
+  const connection = sp.connection as Connection
+  sp.written = 0
+  try {
+    // Not awaited, as whatever is written from here on comes behind the file.
+    const file = fstatSync(fd)
+    if (!file.isFile()) return failed(sp, `Cannot send descriptor ${fd}, which is no regular file`, R_ERR_BASE)
+    const end = Math.min(offset + len, file.size)
+    if (end > offset) sp.written = await connection.sendFile({ fd }, { start: offset, end })
+    return sp.written
+  } catch (error) {
+    return unsent(sp, connection, error)
   }
-  return sent
+}
+
+function unsent(sp: RSocket, connection: Connection, error: unknown): number {
+  if (!(error instanceof SystemFailure)) {
+    return error instanceof SocketError ? unwritten(sp, connection, error) : ((error as { errno?: number }).errno ?? R_ERR_CANT_READ)
+  }
+  sp.written = error.bytesWritten ?? 0
+  // It was cut off since it was looked at: that was all of it.
+  return error.code === 'FILE_TOO_SHORT' ? sp.written : told(sp, connection, error, negativeErrno(error, R_ERR_CANT_READ))
 }
 
 /** What `rWaitForIO` waits on. */
@@ -209,18 +245,19 @@ export class RWait {
 
 /** Ioto's `rGetSocketWait`: what `rWaitForIO` takes; null for null. */
 export function rGetSocketWait(sp: RSocket | null): RWait | null {
-  return sp === null ? null : new RWait(sp)
+  return sp == null ? null : new RWait(sp)
 }
 
 /**
- * Ioto's `rWaitForIO`: waits until the socket can be read or written; consumes nothing. The end and failures count as readable.
+ * Ioto's `rWaitForIO`: waits until the socket can be read or written; consumes nothing. The end counts as readable, and what has
+ * failed or was closed as whatever was asked for: reading or writing will tell.
  *
  * @param mask `R_READABLE`, `R_WRITABLE` or both
  * @param deadline by `rGetTicks` or `rGetTime`; 0: none
  * @returns which of them; 0 at the deadline; -6 bad arguments; -9 not open; -14 not on a fiber
  */
 export async function rWaitForIO(wait: RWait | null, mask: number, deadline: number = 0): Promise<number> {
-  if (wait === null || (mask & (R_READABLE | R_WRITABLE)) === 0) return R_ERR_BAD_ARGS
+  if (wait == null || (mask & R_IO) === 0 || !isDeadline(deadline)) return R_ERR_BAD_ARGS
   const { sp } = wait
   if (outside(sp, 'rWaitForIO')) return R_ERR_BAD_STATE
   if (sp.beneath === null) return R_ERR_BAD_HANDLE
@@ -228,6 +265,6 @@ export async function rWaitForIO(wait: RWait | null, mask: number, deadline: num
   const timeout = timeLeft(deadline)
   const [ready] = await select([interest], timeout === undefined ? undefined : { timeout })
   if (ready === undefined) return 0
-  const isReadable = ready.readable || ready.acceptable || ready.broken !== undefined
-  return ((isReadable ? R_READABLE : 0) | (ready.writable ? R_WRITABLE : 0)) & mask
+  if (ready.broken !== undefined) return mask & R_IO
+  return ((ready.readable || ready.acceptable ? R_READABLE : 0) | (ready.writable ? R_WRITABLE : 0)) & mask
 }

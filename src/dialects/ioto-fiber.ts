@@ -107,13 +107,13 @@ export async function rYieldFiber(value: unknown = null): Promise<unknown> {
 /**
  * Ioto's `rResumeFiber`: wakes a fiber that waits in `rYieldFiber`; one that does not yet will not wait there.
  *
- * @param fiber one that is done is left alone
+ * @param fiber one that is done is left alone, and so is null
  * @param value what its `rYieldFiber` returns
  * @returns outside of fibers, what the fiber yields next, or null when it is done; from a fiber null at once, and the other one
  *   runs when this one next waits
  */
-export async function rResumeFiber(fiber: RFiber, value: unknown = null): Promise<unknown> {
-  if (fiber.done) return null
+export async function rResumeFiber(fiber: RFiber | null, value: unknown = null): Promise<unknown> {
+  if (fiber == null || fiber.done) return null
   const next = rIsMain() ? fiber.next() : null
   fiber.resume(value)
   return next
@@ -130,10 +130,10 @@ export function rSetFiberLimits(max: number, _poolMin: number = 0, _poolMax: num
   limit = Math.max(0, max)
 }
 
-/** Ioto's `rSleep`: waits `ms` milliseconds; other fibers run meanwhile. */
+/** Ioto's `rSleep`: waits `ms` milliseconds, none for what is no number above 0; other fibers run meanwhile. */
 export function rSleep(ms: number): Promise<void> {
   const { clock } = network()
-  return new Promise((resolve) => clock.at(clock.now() + Math.max(0, ms), () => resolve()))
+  return new Promise((resolve) => clock.at(clock.now() + (ms > 0 ? ms : 0), () => resolve()))
 }
 
 /** Ioto's `rGetTicks`: milliseconds of a clock that never goes back, from a moment of its own. The clock of deadlines. */
@@ -159,6 +159,11 @@ export function rGetRemainingTicks(mark: number, timeout: number): number {
 /** Deadlines beyond this (17 years) are of the wall clock, those below it of the ticks. */
 const TICKS_END = 2 ** 39
 
+/** Whether it can be a deadline: what is no number would be none, and a wait for ever. */
+export function isDeadline(deadline: unknown): boolean {
+  return typeof deadline === 'number' && !Number.isNaN(deadline)
+}
+
 /** Milliseconds until a deadline, 0 if it has passed; undefined for 0 and below: there is none. */
 export function timeLeft(deadline: number): number | undefined {
   if (!(deadline > 0)) return undefined
@@ -176,7 +181,10 @@ export function rInit<T = null>(fn: ((arg: T) => unknown) | null = null, arg: T 
   return fn === null ? 0 : rSpawnFiber('main', fn, arg)
 }
 
-/** Ioto's `rServiceEvents`: resolves when `rStop` is called. Events are served in any case. */
+/**
+ * Ioto's `rServiceEvents`: resolves when `rStop` is called. Events are served in any case; a process that has nothing left to wait
+ * for ends, where the original waits for ever.
+ */
 export function rServiceEvents(): Promise<void> {
   if (stopped) return Promise.resolve()
   serving ??= new Promise((resolve) => (stop = resolve))

@@ -14,6 +14,7 @@ import {
   network,
   printable,
   SocketError,
+  SystemFailure,
   TlsError,
 } from '../index.js'
 import {
@@ -32,7 +33,7 @@ import {
   R_SOCKET_LISTENER,
   R_SOCKET_SERVER,
 } from './ioto-codes.js'
-import { RFiber, rIsMain, timeLeft } from './ioto-fiber.js'
+import { isDeadline, RFiber, rIsMain, timeLeft } from './ioto-fiber.js'
 import { configMessage, customized, objection, type RTls } from './ioto-tls.js'
 
 /**
@@ -82,6 +83,9 @@ export class RSocket {
 /** Called for each client, on a fiber of its own: it has to free `client`. */
 export type RSocketProc<T> = (arg: T, client: RSocket) => unknown
 
+/** That of Linux; others cap it. */
+const SOMAXCONN = 4096
+
 let limit = 1000
 let accepted = 0
 
@@ -109,7 +113,7 @@ export function rAllocSocket(): RSocket {
 
 /** Ioto's `rFreeSocket`: closes it if it is open. Null does nothing. Resolves when the descriptor is given back. */
 export async function rFreeSocket(sp: RSocket | null): Promise<void> {
-  if (sp === null) return
+  if (sp == null) return
   if (sp.counted) {
     sp.counted = false
     accepted--
@@ -118,14 +122,16 @@ export async function rFreeSocket(sp: RSocket | null): Promise<void> {
 }
 
 /**
- * Ioto's `rConnectSocket`: connects, with TLS if it was switched on. A socket that is open is closed first.
+ * Ioto's `rConnectSocket`: connects, with TLS if it was switched on. A socket that is open is closed first; what was written is
+ * still sent, beside the connecting.
  *
  * @param sp may have been closed before
  * @param host a name or an address; all its addresses are tried
  * @param port 1 to 65535
  * @param deadline by `rGetTicks` or `rGetTime`; 0: none (a TLS handshake still has 30 s)
- * @returns 0, or with a message (`rGetSocketError`): -6 no such address, or no socket; -22 nobody answers, refuses, or not in time, and
- *   for TLS settings that cannot be used; -21 no host, or the TLS handshake or the certificate of the peer failed; -14 not on a fiber
+ * @returns 0, or with a message (`rGetSocketError`): -6 no such address, no socket, or a deadline that is no
+ *   number; -22 nobody answers, refuses, or not in time, and for TLS settings that cannot be used; -21 no host, or the TLS handshake
+ *   or the certificate of the peer failed; -14 not on a fiber
  */
 export async function rConnectSocket(
   sp: RSocket | null,
@@ -133,21 +139,16 @@ export async function rConnectSocket(
   port: number,
   deadline: number = 0,
 ): Promise<typeof R_OK | typeof R_ERR_BAD_ARGS | typeof R_ERR_BAD_STATE | typeof R_ERR_CANT_COMPLETE | typeof R_ERR_CANT_CONNECT> {
-  if (sp === null) return R_ERR_BAD_ARGS
+  if (sp == null || !isDeadline(deadline)) return R_ERR_BAD_ARGS
   if (outside(sp, 'rConnectSocket')) return R_ERR_BAD_STATE
-  if (isOpen(sp)) await rCloseSocket(sp)
-  sp.message = ''
-  sp.flags = 0
-  if (host === null) return failed(sp, 'Host address required for connection', R_ERR_CANT_COMPLETE)
-  const place = `${printable(host)}:${port}`
-  const cannotConnect = () => failed(sp, `Cannot connect socket to ${place}`, R_ERR_CANT_CONNECT)
-  if (host === '' || !Number.isInteger(port) || port < 0 || port > 65_535)
-    return failed(sp, `Cannot find address of ${place}`, R_ERR_BAD_ARGS)
-  if (port === 0) return cannotConnect()
+  const { opening } = begun(sp)
   const { tls } = sp
-  const opening = new AbortController()
-  sp.opening = opening
+  const place = `${printable(String(host))}:${port}`
+  const cannotConnect = () => failed(sp, `Cannot connect socket to ${place}`, R_ERR_CANT_CONNECT)
   try {
+    if (typeof host !== 'string') return failed(sp, 'Host address required for connection', R_ERR_CANT_COMPLETE)
+    if (host === '' || !isPort(port)) return failed(sp, `Cannot find address of ${place}`, R_ERR_BAD_ARGS)
+    if (port === 0) return cannotConnect()
     const connection = await connect(endpointOf(host, port, tls), {
       timeout: timeLeft(deadline) ?? Number.POSITIVE_INFINITY,
       signal: opening.signal,
@@ -176,8 +177,18 @@ export async function rConnectSocket(
   }
 }
 
-function isOpen(sp: RSocket): boolean {
-  return sp.beneath !== null || sp.opening !== null
+/** Gives up what the socket was. What begins here ends when the socket is closed, or begins anew, and nothing comes in between. */
+function begun(sp: RSocket): { opening: AbortController; closing: Promise<void> | undefined } {
+  const closing = sp.beneath !== null || sp.opening !== null ? rCloseSocket(sp) : undefined
+  const opening = new AbortController()
+  sp.opening = opening
+  sp.message = ''
+  sp.flags = 0
+  return { opening, closing }
+}
+
+function isPort(port: number): boolean {
+  return Number.isInteger(port) && port >= 0 && port <= 65_535
 }
 
 function joined(sp: RSocket, connection: Connection): void {
@@ -218,18 +229,22 @@ export async function rListenSocket<T>(
   | typeof R_ERR_CANT_INITIALIZE
   | typeof R_ERR_CANT_OPEN
 > {
-  if (sp === null || typeof handler !== 'function') return R_ERR_BAD_ARGS
+  if (sp == null || typeof handler !== 'function') return R_ERR_BAD_ARGS
   if (outside(sp, 'rListenSocket')) return R_ERR_BAD_STATE
-  if (isOpen(sp)) await rCloseSocket(sp)
-  sp.message = ''
-  const place = `${printable(host ?? '')}:${port}`
-  if (!Number.isInteger(port) || port < 0 || port > 65_535) return failed(sp, `Cannot resolve address ${place}`, R_ERR_CANT_COMPLETE)
+  const { opening, closing } = begun(sp)
   const { tls } = sp
-  const opening = new AbortController()
-  sp.opening = opening
+  const place = `${printable(String(host ?? ''))}:${port}`
   try {
-    const at = host === null || host === '::' || host === '' ? undefined : host === 'localhost' ? '127.0.0.1' : host
-    const listener = await listen(endpointOf(at, port, tls), tls === null ? {} : { tls: customized(sp, tls.server()) })
+    if ((host != null && typeof host !== 'string') || !isPort(port))
+      return failed(sp, `Cannot resolve address ${place}`, R_ERR_CANT_COMPLETE)
+    // It may be the address that is wanted now.
+    await closing
+    const at = host == null || host === '::' || host === '' ? undefined : host === 'localhost' ? '127.0.0.1' : host
+    const listener = await listen(endpointOf(at, port, tls), {
+      backlog: SOMAXCONN,
+      signal: opening.signal,
+      ...(tls !== null && { tls: customized(sp, tls.server()) }),
+    })
     if (opening.signal.aborted) {
       await listener.close()
       return R_ERR_CANT_OPEN
@@ -239,6 +254,7 @@ export async function rListenSocket<T>(
     void acceptClients(sp, listener, handler, arg)
     return 0
   } catch (error) {
+    if (opening.signal.aborted) return R_ERR_CANT_OPEN
     if (error instanceof AddressError) return failed(sp, `Cannot resolve address ${place}`, R_ERR_CANT_COMPLETE)
     const message = tls === null ? undefined : configMessage(error, tls)
     if (message !== undefined || error instanceof TlsError) return failed(sp, message ?? 'Cannot configure TLS', R_ERR_CANT_INITIALIZE)
@@ -290,22 +306,22 @@ function serve<T>(connection: Connection, tls: RTls | null, handler: RSocketProc
 
 /** Ioto's `rIsSocketClosed`: whether it was closed on this side, which a fresh one was not. Null is closed. */
 export function rIsSocketClosed(sp: RSocket | null): boolean {
-  return sp === null || (sp.flags & R_SOCKET_CLOSED) !== 0
+  return sp == null || (sp.flags & R_SOCKET_CLOSED) !== 0
 }
 
 /** Ioto's `rIsSocketEof`: whether reading has met the end or a failure (of which `rGetSocketError` tells), or it was closed. Null is. */
 export function rIsSocketEof(sp: RSocket | null): boolean {
-  return sp === null || (sp.flags & R_SOCKET_EOF) !== 0
+  return sp == null || (sp.flags & R_SOCKET_EOF) !== 0
 }
 
 /** Ioto's `rIsSocketSecure`: whether TLS was switched on, connected or not. */
 export function rIsSocketSecure(sp: RSocket | null): boolean {
-  return sp !== null && sp.tls !== null
+  return sp != null && sp.tls !== null
 }
 
 /** Ioto's `rIsSocketConnected`: whether it is a connection, with its TLS handshake done, and neither closed, disconnected nor broken. */
 export function rIsSocketConnected(sp: RSocket | null): boolean {
-  return sp !== null && sp.connection !== null && sp.connection.state !== 'closed'
+  return sp != null && sp.connection !== null && sp.connection.state !== 'closed'
 }
 
 /**
@@ -313,7 +329,7 @@ export function rIsSocketConnected(sp: RSocket | null): boolean {
  * end, not a reset. What waits is woken: a read returns -29. Again it does nothing. Resolves when that is done; the flags change at once.
  */
 export async function rCloseSocket(sp: RSocket | null): Promise<void> {
-  if (sp === null) return
+  if (sp == null) return
   const { beneath } = sp
   sp.opening?.abort()
   sp.opening = null
@@ -332,7 +348,7 @@ export async function rDisconnectSocket(sp: RSocket | null): Promise<void> {
 
 /** Ioto's `rResetSocket`: closes it and makes it as fresh; its settings and its message stay. */
 export async function rResetSocket(sp: RSocket | null): Promise<void> {
-  if (sp === null) return
+  if (sp == null) return
   await rCloseSocket(sp)
   sp.flags = 0
 }
@@ -342,17 +358,35 @@ export function rSetSocketBlocking(_sp: RSocket | null, _on: boolean): void {}
 
 /** Ioto's `rSetSocketNoDelay`: whether small pieces are sent at once. On already. Does nothing to a socket that is not connected. */
 export function rSetSocketNoDelay(sp: RSocket | null, enable: boolean | number): void {
-  if (sp?.connection != null && sp.connection.state !== 'closed') sp.connection.set('noDelay', Boolean(enable))
+  try {
+    sp?.connection?.set('noDelay', Boolean(enable))
+  } catch (error) {
+    // What has ended or broken has no descriptor any more; reading and writing tell of that.
+    if (!(error instanceof Closed || error instanceof Broken || error instanceof SystemFailure)) throw error
+  }
 }
 
-/** Ioto's `rSetSocketLinger`: seconds that closing may take to send what was written; -1 (default) for the time of the network, 5 s. */
+/** The system counts these in 16 bits. */
+const LONGEST_LINGER = 65_535
+
+/**
+ * Ioto's `rSetSocketLinger`: whole seconds that closing may take to send what was written, at most 65 535; -1 (default) for the time of
+ * the network, 5 s.
+ */
 export function rSetSocketLinger(sp: RSocket | null, seconds: number): void {
-  if (sp !== null) sp.linger = seconds
+  if (sp != null) sp.linger = seconds >= 0 ? Math.min(Math.trunc(seconds), LONGEST_LINGER) : -1
 }
 
-/** Ioto's `rGetSocketHandle`: a number that no other socket has, -1 for one that is not open. Not a descriptor. */
+/** From here on no number is one of a descriptor: the limits of systems are below. */
+const NO_DESCRIPTORS = 2 ** 30
+
+/**
+ * Ioto's `rGetSocketHandle`: the descriptor, for a look, as it stays the socket's; -1 for a socket that is not open. Over TLS, and where
+ * the driver does not tell it, a number from 2^30 on that no other socket has, and that is no descriptor.
+ */
 export function rGetSocketHandle(sp: RSocket | null): number {
-  return sp?.beneath?.id ?? INVALID_SOCKET
+  if (sp?.beneath == null) return INVALID_SOCKET
+  return sp.beneath.descriptor ?? NO_DESCRIPTORS + sp.beneath.id
 }
 
 /**
@@ -365,7 +399,7 @@ export function rGetSocketAddr(
   sp: RSocket | null,
   into: { ip?: string; port?: number } | null,
 ): typeof R_OK | typeof R_ERR_BAD_ARGS | typeof R_ERR_CANT_COMPLETE | typeof R_ERR_BAD_VALUE {
-  if (sp === null || into === null || typeof into !== 'object') return R_ERR_BAD_ARGS
+  if (sp == null || into === null || typeof into !== 'object') return R_ERR_BAD_ARGS
   if (sp.beneath === null) return R_ERR_CANT_COMPLETE
   const { local } = sp.beneath
   if (local === undefined || local.family === 'unix') return R_ERR_BAD_VALUE
@@ -381,7 +415,7 @@ export function rGetSocketError(sp: RSocket | null): string {
 
 /** Ioto's `rSetSocketError`: keeps a message, if there is none yet; `fmt` as of `util.format`. @returns -21 */
 export function rSetSocketError(sp: RSocket | null, fmt: string, ...args: unknown[]): typeof R_ERR_CANT_COMPLETE {
-  return sp === null ? R_ERR_CANT_COMPLETE : failed(sp, format(fmt, ...args), R_ERR_CANT_COMPLETE)
+  return sp == null ? R_ERR_CANT_COMPLETE : failed(sp, format(fmt, ...args), R_ERR_CANT_COMPLETE)
 }
 
 /** Ioto's `rGetSocketLimit`: most accepted sockets of the process that are not freed, 1000. Who comes beyond that is closed at once. */
@@ -391,7 +425,7 @@ export function rGetSocketLimit(): number {
 
 /** Ioto's `rSetSocketLimit`: sets it, for clients that come from now on. @param most 0: none is served */
 export function rSetSocketLimit(most: number): void {
-  limit = most
+  limit = most > 0 ? most : 0
 }
 
 /** Ioto's `rCheckInternet`: whether a well-known name can be looked up. */

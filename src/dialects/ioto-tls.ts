@@ -152,6 +152,7 @@ function identity(cert: string, key: string | null): { cert: string; key?: strin
 /** A list of suites of one kind leaves those of the other as they are: the default's, as far as it names them one by one. */
 function completed(ciphers: string): string {
   const given = ciphers.replaceAll(',', ':')
+  if (/^:*$/.test(given)) throw new ConfigError(`Unable to define ciphers "${ciphers}"`)
   const isNew = (name: string) => name.startsWith('TLS_')
   const kinds = new Set(given.split(':').map(isNew))
   const known = new Set(getCiphers())
@@ -248,7 +249,7 @@ function setCerts(of: Settings, [first, second, third, revoke = null]: Certifica
   const b = contentOf(second)
   const isHeader = (a.certificate && !a.key) || (b.key && !b.certificate) || contentOf(third).key
   const [key, cert, ca] = isHeader ? [second, third, first] : [first, second, third]
-  Object.assign(of, Object.fromEntries(Object.entries({ key, cert, ca, revoke }).filter(([, value]) => value !== null)))
+  Object.assign(of, Object.fromEntries(Object.entries({ key, cert, ca, revoke }).filter(([, value]) => value != null)))
 }
 
 function contentOf(source: string | null): { certificate: boolean; key: boolean } {
@@ -263,9 +264,15 @@ function contentOf(source: string | null): { certificate: boolean; key: boolean 
   return { certificate: text.includes('CERTIFICATE-----'), key: text.includes('PRIVATE KEY-----') }
 }
 
+/** In C `false` is 0. */
+function setVerify(of: Settings, peer: number | boolean, issuer: number | boolean): void {
+  of.verifyPeer = Number(peer)
+  of.verifyIssuer = Number(issuer)
+}
+
 /** Ioto's `rSetTls`: switches TLS on, before connecting or listening. Again it does nothing. */
 export function rSetTls(sp: RSocket | null): void {
-  if (sp !== null) attached(sp)
+  if (sp != null) attached(sp)
 }
 
 /**
@@ -276,7 +283,7 @@ export function rSetTls(sp: RSocket | null): void {
  *   order of the released header, authority, key, certificate, is recognized by what is in the files
  */
 export function rSetSocketCerts(sp: RSocket | null, ...args: Certificates): void {
-  if (sp !== null) setCerts(attached(sp).own, args)
+  if (sp != null) setCerts(attached(sp).own, args)
 }
 
 /**
@@ -284,7 +291,7 @@ export function rSetSocketCerts(sp: RSocket | null, ...args: Certificates): void
  * fails the connecting or listening. Switches TLS on.
  */
 export function rSetSocketCiphers(sp: RSocket | null, ciphers: string | null): void {
-  if (sp !== null) rSetTlsCiphers(attached(sp), ciphers)
+  if (sp != null) rSetTlsCiphers(attached(sp), ciphers)
 }
 
 /**
@@ -295,29 +302,28 @@ export function rSetSocketCiphers(sp: RSocket | null, ciphers: string | null): v
  * @param verifyIssuer 0: an issuer that is not known, also the certificate itself, is tolerated; 1: it is not; -1: as the process
  *   (default, there 1)
  */
-export function rSetSocketVerify(sp: RSocket | null, verifyPeer: number, verifyIssuer: number): void {
-  if (sp !== null) rSetTlsVerify(attached(sp), verifyPeer, verifyIssuer)
+export function rSetSocketVerify(sp: RSocket | null, verifyPeer: number | boolean, verifyIssuer: number | boolean): void {
+  if (sp != null) rSetTlsVerify(attached(sp), verifyPeer, verifyIssuer)
 }
 
-/** Ioto's `rSetTlsCerts`: as `rSetSocketCerts`, of `sp.tls`. */
-export function rSetTlsCerts(tls: RTls, ...args: Certificates): void {
-  setCerts(tls.own, args)
+/** Ioto's `rSetTlsCerts`: as `rSetSocketCerts`, of `sp.tls`; null does nothing, as for those below. */
+export function rSetTlsCerts(tls: RTls | null, ...args: Certificates): void {
+  if (tls != null) setCerts(tls.own, args)
 }
 
 /** Ioto's `rSetTlsCiphers`: as `rSetSocketCiphers`, of `sp.tls`. */
-export function rSetTlsCiphers(tls: RTls, ciphers: string | null): void {
-  tls.own.ciphers = ciphers
+export function rSetTlsCiphers(tls: RTls | null, ciphers: string | null): void {
+  if (tls != null) tls.own.ciphers = ciphers
 }
 
 /** Ioto's `rSetTlsVerify`: as `rSetSocketVerify`, of `sp.tls`. */
-export function rSetTlsVerify(tls: RTls, verifyPeer: number, verifyIssuer: number): void {
-  tls.own.verifyPeer = verifyPeer
-  tls.own.verifyIssuer = verifyIssuer
+export function rSetTlsVerify(tls: RTls | null, verifyPeer: number | boolean, verifyIssuer: number | boolean): void {
+  if (tls != null) setVerify(tls.own, verifyPeer, verifyIssuer)
 }
 
 /** Ioto's `rSetTlsAlpn`: the application protocol, or several separated by commas or blanks, the preferred first. */
-export function rSetTlsAlpn(tls: RTls, alpn: string | null): void {
-  tls.own.alpn = alpn
+export function rSetTlsAlpn(tls: RTls | null, alpn: string | null): void {
+  if (tls != null) tls.own.alpn = alpn
 }
 
 /** Ioto's `rSetSocketDefaultCerts`: as `rSetSocketCerts`, for the process. The authority is for clients alone. */
@@ -331,9 +337,8 @@ export function rSetSocketDefaultCiphers(ciphers: string | null): void {
 }
 
 /** Ioto's `rSetSocketDefaultVerify`: as `rSetSocketVerify`, for the process; -1 is 1. */
-export function rSetSocketDefaultVerify(verifyPeer: number, verifyIssuer: number): void {
-  defaults.verifyPeer = verifyPeer
-  defaults.verifyIssuer = verifyIssuer
+export function rSetSocketDefaultVerify(verifyPeer: number | boolean, verifyIssuer: number | boolean): void {
+  setVerify(defaults, verifyPeer, verifyIssuer)
 }
 
 /** Ioto's `rSetTlsDefaultCerts`: another name of `rSetSocketDefaultCerts`. */

@@ -1,16 +1,11 @@
-/** Ioto's TLS: the matrix of its client, its servers, its settings, and real peers. */
+/** Ioto's TLS: the matrix of its client, its servers, and its settings. */
 
 import assert from 'node:assert/strict'
-import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:child_process'
 import { createPrivateKey, X509Certificate } from 'node:crypto'
-import { once } from 'node:events'
-import { writeFileSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, describe, test } from 'node:test'
+import { describe } from 'node:test'
 import { type Connection, listen as listenAt, type ServerTlsOptions } from 'fairlead'
-import { type Authority, developmentAuthority, type IssueOptions } from 'fairlead/testing'
+import type { IssueOptions } from 'fairlead/testing'
 import {
   R_ERR_CANT_COMPLETE,
   R_ERR_CANT_CONNECT,
@@ -22,7 +17,6 @@ import {
   rConnectSocket,
   rFreeSocket,
   rFreeTlsSession,
-  rGetSocketAddr,
   rGetSocketCustom,
   rGetSocketError,
   rGetTicks,
@@ -49,89 +43,12 @@ import {
   rSetTlsDefaultVerify,
   rSetTlsSession,
   rSetTlsVerify,
-  rSpawnFiber,
   rWriteSocket,
   type RSocket,
   type RSocketCustom,
 } from 'fairlead/ioto'
-
-const folder = await mkdtemp(join(tmpdir(), 'fairlead-ioto-tls-'))
-after(() => rm(folder, { recursive: true, force: true }))
-const authority = await developmentAuthority()
-const stranger = await developmentAuthority({ name: 'stranger' })
-
-/** A certificate and its key. */
-async function issue(o: IssueOptions = {}, from: Authority = authority): Promise<{ cert: string; key: string }> {
-  const { cert, key } = await from.issue(o)
-  return { cert, key }
-}
-
-let files = 0
-function file(content: string | Uint8Array): string {
-  const path = join(folder, `f${++files}`)
-  writeFileSync(path, content)
-  return path
-}
-const CA = file(authority.cert)
-
-function onFiber<T>(fn: () => Promise<T>): Promise<T> {
-  return new Promise((resolve, reject) => void rSpawnFiber('test', () => fn().then(resolve, reject), null))
-}
-
-type Made = (sp?: RSocket) => RSocket
-
-function fiberTest(name: string, fn: (made: Made) => Promise<void>): void {
-  test(name, () =>
-    onFiber(async () => {
-      const all: RSocket[] = []
-      try {
-        await fn((sp = rAllocSocket()) => {
-          all.push(sp)
-          return sp
-        })
-      } finally {
-        for (const sp of all.reverse()) await rFreeSocket(sp)
-      }
-    }),
-  )
-}
-
-/** A TLS server of this library that sends `hello`, while `fn` runs. */
-async function beside<T>(tls: ServerTlsOptions, fn: (port: number) => Promise<T>): Promise<T> {
-  const listener = await listenAt('tls://127.0.0.1:0', { tls })
-  const greeting = (async () => {
-    for await (const connection of listener.connections()) void greet(connection)
-  })()
-  try {
-    return await fn(Number(new URL(listener.endpoint).port))
-  } finally {
-    await listener.close()
-    await greeting
-  }
-}
-
-async function greet(connection: Connection): Promise<void> {
-  await connection.write('hello').catch(() => {})
-  await connection.readAll().catch(() => {})
-  await connection.close()
-}
-
-const portOf = (sp: RSocket): number => {
-  const at: { port?: number } = {}
-  assert.equal(rGetSocketAddr(sp, at), 0)
-  return at.port as number
-}
-
-async function hello(sp: RSocket): Promise<void> {
-  const buf = new Uint8Array(5)
-  let count = 0
-  while (count < 5) {
-    const n = await rReadSocket(sp, buf.subarray(count), 5 - count, rGetTicks() + 5_000)
-    assert.ok(n > 0, `${n} ${rGetSocketError(sp)}`)
-    count += n
-  }
-  assert.equal(new TextDecoder().decode(buf), 'hello')
-}
+import { authority, beside, CA, CERT, client, file, greeter, hello, issue, issued, KEY, sayHello, stranger } from './ioto-certificates.js'
+import { fiberTest, folder, portOf } from './ioto-fibers.js'
 
 /** Tries a server that shows a certificate; verifies with the authority as told. */
 async function attempt(
@@ -242,6 +159,43 @@ describe('ioto: how a client judges a server', () => {
     assert.match((await attempt(other, '127.0.0.1', [1, 1])).message, /hostname mismatch/)
   })
 
+  fiberTest('without an authority of its own the store of the system judges', async (made) => {
+    const kept = process.env['SSL_CERT_FILE']
+    try {
+      for (const [store, message] of [
+        [CA, ''],
+        [file(stranger.cert), 'Certificate not trusted'],
+      ] as const) {
+        process.env['SSL_CERT_FILE'] = store
+        await beside(issued, async (port) => {
+          const sp = made()
+          rSetTls(sp)
+          assert.equal(await rConnectSocket(sp, 'localhost', port, 0), message === '' ? 0 : R_ERR_CANT_COMPLETE)
+          assert.equal(rGetSocketError(sp), message)
+        })
+      }
+    } finally {
+      if (kept === undefined) delete process.env['SSL_CERT_FILE']
+      else process.env['SSL_CERT_FILE'] = kept
+    }
+  })
+
+  fiberTest('the server is told the name that was dialled, and no address', async (made) => {
+    const listener = await listenAt('tls://127.0.0.1:0', { tls: issued })
+    for (const [host, name] of [
+      ['localhost', 'localhost'],
+      ['127.0.0.1', undefined],
+    ] as const) {
+      const accepting = listener.accept()
+      const sp = await client(made, Number(new URL(listener.endpoint).port), () => {}, host)
+      const server = await accepting
+      assert.equal(server.security?.serverName ?? undefined, name)
+      await rFreeSocket(sp)
+      await server.close()
+    }
+    await listener.close()
+  })
+
   fiberTest('a list of revoked certificates counts', async (made) => {
     const good = await authority.issue({ names: ['localhost'] })
     const bad = await authority.issue({ names: ['localhost'] })
@@ -259,46 +213,6 @@ describe('ioto: how a client judges a server', () => {
     }
   })
 })
-
-const issued = await issue({ names: ['localhost', '127.0.0.1'] })
-const CERT = file(issued.cert)
-const KEY = file(issued.key)
-
-/** A TLS listener of the dialect that sends `hello` to whoever gets through. */
-async function greeter(made: Made, prepare: (sp: RSocket) => void): Promise<{ port: number; greeted: () => number }> {
-  const sp = made()
-  let count = 0
-  rSetSocketCerts(sp, KEY, CERT, null, null)
-  prepare(sp)
-  const result = await rListenSocket(
-    sp,
-    '127.0.0.1',
-    0,
-    async (_arg, client) => {
-      count++
-      assert.equal(rIsSocketSecure(client), true)
-      await rWriteSocket(client, 'hello', 5)
-      await rReadSocket(client, new Uint8Array(1), 1)
-      await rFreeSocket(client)
-    },
-    null,
-  )
-  assert.equal(result, 0, rGetSocketError(sp))
-  return { port: portOf(sp), greeted: () => count }
-}
-
-async function client(made: Made, port: number, prepare: (sp: RSocket) => void = () => {}): Promise<RSocket> {
-  const sp = made()
-  rSetSocketCerts(sp, null, null, CA, null)
-  prepare(sp)
-  assert.equal(await rConnectSocket(sp, 'localhost', port, rGetTicks() + 10_000), 0, rGetSocketError(sp))
-  return sp
-}
-
-async function sayHello(_arg: unknown, sp: RSocket): Promise<void> {
-  await rWriteSocket(sp, 'hello', 5)
-  await rFreeSocket(sp)
-}
 
 describe('ioto: how a server judges its clients', () => {
   fiberTest('by default a client needs a certificate of a known authority', async (made) => {
@@ -336,8 +250,78 @@ describe('ioto: how a server judges its clients', () => {
   })
 
   fiberTest('with verification off nobody needs a certificate', async (made) => {
-    const { port } = await greeter(made, (sp) => rSetSocketVerify(sp, 0, 0))
-    await hello(await client(made, port))
+    for (const off of [0, false] as const) {
+      const { port } = await greeter(made, (sp) => rSetSocketVerify(sp, off, off))
+      await hello(await client(made, port))
+    }
+  })
+
+  fiberTest('the matrix of its clients: certificate by certificate, as verified', async (made) => {
+    const now = Date.now()
+    const own = async (o: IssueOptions, from = authority) => {
+      const { cert, key } = await from.issue({ purpose: 'client', ...o })
+      return [file(key), file(cert)] as const
+    }
+    const certificates = {
+      known: await own({}),
+      foreign: await own({}, stranger),
+      selfSigned: await own({ selfSigned: true }),
+      expired: await own({ validFrom: now - 2e6, validTo: now - 1e6 }),
+      early: await own({ validFrom: now + 1e6, validTo: now + 2e6 }),
+      ofServer: await own({ purpose: 'server' }),
+      none: [null, null] as const,
+    }
+    const all = Object.keys(certificates)
+    const rows: readonly (readonly [verify: readonly [number, number], welcome: readonly string[]])[] = [
+      [[1, 1], ['known']],
+      [[-1, -1], ['known']],
+      [
+        [1, 0],
+        ['known', 'foreign', 'selfSigned'],
+      ],
+      [[0, 1], all],
+      [[0, 0], all],
+    ]
+    for (const [verify, welcome] of rows) {
+      const { port, greeted } = await greeter(made, (sp) => {
+        rSetSocketCerts(sp, null, null, CA, null)
+        rSetSocketVerify(sp, ...verify)
+      })
+      const served: string[] = []
+      for (const [name, [key, cert]] of Object.entries(certificates)) {
+        const sp = await client(made, port, (it) => rSetSocketCerts(it, key, cert, null, null))
+        if ((await rReadSocket(sp, new Uint8Array(5), 5, rGetTicks() + 5_000)) > 0) served.push(name)
+        else assert.equal(rIsSocketEof(sp), true)
+        await rFreeSocket(sp)
+      }
+      assert.deepEqual(served, welcome, verify.join())
+      assert.equal(greeted(), welcome.length)
+    }
+  })
+
+  fiberTest('in TLS 1.2 the connecting of a client without a certificate fails', async (made) => {
+    const { port } = await greeter(made, (sp) => rSetSocketCerts(sp, null, null, CA, null))
+    rSetSocketCustom((_sp, _cmd, arg) => (arg.maxVersion = 'TLSv1.2'))
+    try {
+      const bare = made()
+      rSetSocketCerts(bare, null, null, CA, null)
+      assert.equal(await rConnectSocket(bare, 'localhost', port, rGetTicks() + 5_000), R_ERR_CANT_COMPLETE)
+      assert.equal(rGetSocketError(bare), 'Cannot upgrade socket to TLS')
+    } finally {
+      rSetSocketCustom(null)
+    }
+  })
+
+  fiberTest('the default authority is not one for listeners', async (made) => {
+    rSetSocketDefaultCerts(null, null, CA, null)
+    const own = await authority.issue({ purpose: 'client' })
+    const [cert, key] = [file(own.cert), file(own.key)]
+    const { port, greeted } = await greeter(made, () => {})
+    const sp = made()
+    rSetSocketCerts(sp, key, cert, null, null)
+    assert.equal(await rConnectSocket(sp, 'localhost', port, rGetTicks() + 5_000), 0, rGetSocketError(sp))
+    assert.equal(await rReadSocket(sp, new Uint8Array(1), 1, rGetTicks() + 5_000), R_ERR_CANT_READ)
+    assert.equal(greeted(), 0)
   })
 
   fiberTest('a listener without a certificate listens, and every handshake fails', async (made) => {
@@ -429,6 +413,34 @@ describe('ioto: settings of TLS', () => {
     rSetSocketCerts(plain, null, null, CA, null)
     assert.equal(await rConnectSocket(plain, 'localhost', port, 0), 0, rGetSocketError(plain))
     assert.equal(older(plain), 'TLSv1.3')
+    // Those of TLS 1.2 are for TLS 1.2, of either side.
+    await beside({ ...issued, maxVersion: 'TLSv1.2' }, async (at) => {
+      for (const bits of [256, 128]) {
+        const hash = bits === 256 ? 'SHA384' : 'SHA256'
+        const sp = await client(made, at, (it) => rSetSocketCiphers(it, `ECDHE-ECDSA-AES${bits}-GCM-${hash}`))
+        assert.deepEqual([older(sp), suite(sp)], ['TLSv1.2', `TLS_ECDHE_ECDSA_WITH_AES_${bits}_GCM_${hash}`])
+      }
+    })
+    const chooser = await greeter(made, (sp) => {
+      rSetSocketVerify(sp, 0, 0)
+      rSetSocketCiphers(sp, 'TLS_AES_128_GCM_SHA256,ECDHE-ECDSA-AES128-GCM-SHA256')
+    })
+    assert.equal(suite(await client(made, chooser.port)), 'TLS_AES_128_GCM_SHA256')
+    const apart = made()
+    rSetSocketCerts(apart, null, null, CA, null)
+    rSetSocketCiphers(apart, 'TLS_CHACHA20_POLY1305_SHA256')
+    rSetSocketCustom((_sp, _cmd, arg) => (arg.minVersion = 'TLSv1.3'))
+    try {
+      assert.equal(await rConnectSocket(apart, 'localhost', chooser.port, 0), R_ERR_CANT_COMPLETE)
+    } finally {
+      rSetSocketCustom(null)
+    }
+    for (const none of ['', ',', '::']) {
+      const sp = made()
+      rSetSocketCiphers(sp, none)
+      assert.equal(await rConnectSocket(sp, 'localhost', port, 0), R_ERR_CANT_CONNECT)
+      assert.equal(rGetSocketError(sp), `Unable to define ciphers "${none}"`)
+    }
     const bad = made()
     rSetTls(bad)
     if (bad.tls) rSetTlsCiphers(bad.tls, 'NO-SUCH-CIPHER')
@@ -436,6 +448,23 @@ describe('ioto: settings of TLS', () => {
     assert.equal(rGetSocketError(bad), 'Unable to define ciphers "NO-SUCH-CIPHER"')
     rSetSocketCerts(bad, KEY, CERT, null)
     assert.equal(await rListenSocket(bad, '127.0.0.1', 0, () => {}, null), R_ERR_CANT_INITIALIZE)
+  })
+
+  fiberTest('the settings of a TLS layer that is not there do nothing, and what is left out stays as it was', async (made) => {
+    const sp = made()
+    rSetTlsCerts(sp.tls, KEY, CERT, CA, null)
+    rSetTlsCiphers(sp.tls, 'NO-SUCH-CIPHER')
+    rSetTlsVerify(sp.tls, 0, 0)
+    rSetTlsAlpn(sp.tls, 'mqtt')
+    rSetTlsSession(sp, rGetTlsSession(sp))
+    assert.equal(rIsSocketSecure(sp), false)
+    rSetSocketCerts(sp, null, null, CA, null)
+    ;(rSetSocketCerts as (it: RSocket, ...args: (string | undefined)[]) => void)(sp, KEY, CERT)
+    const { port } = await greeter(made, (it) => rSetSocketCerts(it, null, null, CA, null))
+    const own = await authority.issue({ purpose: 'client' })
+    rSetSocketCerts(sp, file(own.key), file(own.cert), null, null)
+    assert.equal(await rConnectSocket(sp, 'localhost', port, rGetTicks() + 5_000), 0, rGetSocketError(sp))
+    await hello(sp)
   })
 
   fiberTest('what a socket has not set comes from the process', async (made) => {
@@ -563,98 +592,4 @@ describe('ioto: settings of TLS', () => {
       rSetSocketCustom(null)
     }
   })
-})
-
-describe('ioto: TLS with peers that misbehave', () => {
-  fiberTest('a peer that does not speak TLS is -21, a silent one -22 at the deadline', async (made) => {
-    const listener = await listenAt('tcp://127.0.0.1:0')
-    const port = Number(new URL(listener.endpoint).port)
-    const sp = made()
-    rSetSocketVerify(sp, 0, 0)
-    const accepting = listener.accept().then(async (connection) => {
-      await connection.write('HTTP/1.0 400 no\r\n\r\n')
-      return connection
-    })
-    assert.equal(await rConnectSocket(sp, '127.0.0.1', port, rGetTicks() + 5_000), R_ERR_CANT_COMPLETE)
-    assert.equal(rGetSocketError(sp), 'Cannot upgrade socket to TLS')
-    await (await accepting).close()
-    assert.equal(await rConnectSocket(sp, '127.0.0.1', port, rGetTicks() + 100), R_ERR_CANT_CONNECT)
-    assert.equal(rGetSocketError(sp), `Cannot connect socket to 127.0.0.1:${port}`)
-    await listener.close()
-  })
-
-  fiberTest('a stream cut off without close_notify is an end of which a message tells', async (made) => {
-    const listener = await listenAt('tcp://127.0.0.1:0')
-    const cut = (async () => {
-      const raw = await listener.accept()
-      const secure = await raw.startTls({ ...issued, role: 'server', implicit: true })
-      await secure.write('hello')
-      await secure.flush()
-      secure.abort()
-    })()
-    const sp = await client(made, Number(new URL(listener.endpoint).port))
-    const buf = new Uint8Array(10)
-    let result = 1
-    while (result > 0) result = await rReadSocket(sp, buf, 10)
-    assert.equal(result, R_ERR_CANT_READ)
-    assert.equal(rIsSocketEof(sp), true)
-    assert.notEqual(rGetSocketError(sp), '')
-    await cut
-    await listener.close()
-  })
-})
-
-/** A server of openssl on a free port. */
-async function opensslServer(...more: string[]): Promise<{ peer: ChildProcessWithoutNullStreams; port: number; output: () => string }> {
-  const peer = spawn('openssl', ['s_server', '-accept', '127.0.0.1:0', '-cert', CERT, '-key', KEY, '-CAfile', CA, ...more])
-  let out = ''
-  const port = await new Promise<number>((resolve) =>
-    peer.stdout.on('data', (part: Buffer) => {
-      out += String(part)
-      const told = /ACCEPT [\d.]+:(\d+)\n/.exec(out)?.[1]
-      if (told !== undefined) resolve(Number(told))
-    }),
-  )
-  return { peer, port, output: () => out }
-}
-
-describe('ioto against openssl', { skip: spawnSync('openssl', ['version']).status !== 0 }, () => {
-  for (const version of ['-tls1_2', '-tls1_3']) {
-    fiberTest(`a client of openssl, ${version}`, async (made) => {
-      const { port } = await greeter(made, (sp) => rSetSocketVerify(sp, 0, 0))
-      const args = ['s_client', '-connect', `127.0.0.1:${port}`, '-CAfile', CA, '-verify_return_error', '-quiet', '-no_ign_eof', version]
-      const peer = spawn('openssl', args)
-      let out = ''
-      peer.stdout.on('data', (part: Buffer) => {
-        out += String(part)
-        if (out.includes('hello')) peer.stdin.end()
-      })
-      const [status] = await once(peer, 'close')
-      assert.equal(out, 'hello')
-      assert.equal(status, 0)
-    })
-
-    fiberTest(`a server of openssl that wants a certificate, ${version}`, async (made) => {
-      const { peer, port, output } = await opensslServer('-Verify', '1', '-naccept', '1', version)
-      const own = await authority.issue({ purpose: 'client' })
-      const sp = await client(made, port, (it) => rSetSocketCerts(it, file(own.key), file(own.cert), null))
-      assert.equal(await rWriteSocket(sp, 'from here\n', 10), 10)
-      peer.stdin.write('hello')
-      await hello(sp)
-      await rFreeSocket(sp)
-      await once(peer, 'close')
-      assert.match(output(), /from here/)
-    })
-
-    fiberTest(`a server of openssl that is killed is no end in order, ${version}`, async (made) => {
-      const { peer, port } = await opensslServer(version)
-      const sp = await client(made, port)
-      peer.stdin.write('hello')
-      await hello(sp)
-      peer.kill('SIGKILL')
-      assert.equal(await rReadSocket(sp, new Uint8Array(1), 1, rGetTicks() + 5_000), R_ERR_CANT_READ)
-      assert.equal(rIsSocketEof(sp), true)
-      assert.match(rGetSocketError(sp), /close_notify|reset/)
-    })
-  }
 })

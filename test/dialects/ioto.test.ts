@@ -4,10 +4,8 @@ import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { openSync, readFileSync, closeSync, writeFileSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, describe, test } from 'node:test'
+import { describe, test } from 'node:test'
 import { connect as dial, listen as listenAt, network, type TraceEvent } from 'fairlead'
 import * as ioto from 'fairlead/ioto'
 import {
@@ -71,105 +69,7 @@ import {
   type RFiber,
   type RSocket,
 } from 'fairlead/ioto'
-import { testCredentials } from '../matrix.js'
-
-const folder = await mkdtemp(join(tmpdir(), 'fairlead-ioto-'))
-after(() => rm(folder, { recursive: true, force: true }))
-
-/** Runs `fn` on a fiber of its own. */
-function onFiber<T>(fn: () => Promise<T>): Promise<T> {
-  return new Promise((resolve, reject) => {
-    assert.equal(
-      rSpawnFiber('test', () => fn().then(resolve, reject), null),
-      0,
-    )
-  })
-}
-
-/** A test that runs on a fiber; what it allocates with `made` is freed at its end. */
-function fiberTest(name: string, fn: (made: (sp?: RSocket) => RSocket) => Promise<void>): void {
-  test(name, () =>
-    onFiber(async () => {
-      const all: RSocket[] = []
-      try {
-        await fn((sp = rAllocSocket()) => {
-          all.push(sp)
-          return sp
-        })
-      } finally {
-        for (const sp of all.reverse()) await rFreeSocket(sp)
-      }
-    }),
-  )
-}
-
-interface Way {
-  readonly name: string
-  server?(sp: RSocket): Promise<void>
-  client?(sp: RSocket): Promise<void>
-}
-
-const files = (async () => {
-  const { ca, cert, key } = await testCredentials()
-  const paths = { ca: join(folder, 'ca.pem'), cert: join(folder, 'cert.pem'), key: join(folder, 'key.pem') }
-  writeFileSync(paths.ca, ca)
-  writeFileSync(paths.cert, cert)
-  writeFileSync(paths.key, key)
-  return paths
-})()
-
-/** The same programs over the same wires. */
-const WAYS: readonly Way[] = [
-  { name: 'tcp' },
-  {
-    name: 'tls',
-    async server(sp) {
-      const { cert, key } = await files
-      rSetSocketCerts(sp, key, cert, null, null)
-      rSetSocketVerify(sp, 0, 0)
-    },
-    async client(sp) {
-      rSetSocketCerts(sp, null, null, (await files).ca, null)
-    },
-  },
-]
-
-/** Listens on a free port and gives it. */
-async function serving(sp: RSocket, handler: (client: RSocket) => unknown, way: Way = { name: 'tcp' }): Promise<number> {
-  await way.server?.(sp)
-  assert.equal(await rListenSocket(sp, '127.0.0.1', 0, (_arg, client) => handler(client), null), 0, rGetSocketError(sp))
-  return portOf(sp)
-}
-
-function portOf(sp: RSocket): number {
-  const at: { ip?: string; port?: number } = {}
-  assert.equal(rGetSocketAddr(sp, at), 0)
-  return at.port as number
-}
-
-async function connected(sp: RSocket, port: number, way: Way = { name: 'tcp' }): Promise<RSocket> {
-  await way.client?.(sp)
-  assert.equal(await rConnectSocket(sp, 'localhost', port, rGetTicks() + 5_000), 0, rGetSocketError(sp))
-  return sp
-}
-
-/** A client and the socket its server got, both to be freed by the test. */
-async function pair(made: (sp?: RSocket) => RSocket, way: Way = { name: 'tcp' }): Promise<{ client: RSocket; server: RSocket }> {
-  let got!: (sp: RSocket) => void
-  const accepted = new Promise<RSocket>((resolve) => (got = resolve))
-  const port = await serving(made(), got, way)
-  const client = await connected(made(), port, way)
-  return { client, server: made(await accepted) }
-}
-
-const text = (bytes: Uint8Array, length: number): string => new TextDecoder().decode(bytes.subarray(0, length))
-
-async function echo(client: RSocket): Promise<void> {
-  const buf = new Uint8Array(1024)
-  for (let n = await rReadSocket(client, buf, buf.length, 0); n > 0; n = await rReadSocket(client, buf, buf.length, 0))
-    await rWriteSocket(client, buf, n, 0)
-  await rFreeSocket(client)
-}
+import { connected, echo, fiberTest, folder, onFiber, pair, portOf, serving, text, WAYS } from './ioto-fibers.js'
 
 // First: the limit is of the process, and others here have sockets that are freed a moment later.
 describe('ioto: the limit of accepted sockets', () => {
@@ -242,6 +142,24 @@ for (const way of WAYS) {
       await rFreeSocket(client)
       await finished
       assert.equal(received, 520_000)
+    })
+
+    fiberTest('the same over IPv6', async (made) => {
+      let got!: (sp: RSocket) => void
+      const accepted = new Promise<RSocket>((resolve) => (got = resolve))
+      const listener = made()
+      await way.server?.(listener)
+      assert.equal(await rListenSocket(listener, '::1', 0, (_arg, client) => got(client), null), 0, rGetSocketError(listener))
+      const client = made()
+      await way.client?.(client)
+      rSetSocketVerify(client, 0, 0)
+      if (way.name === 'tcp') client.tls = null
+      assert.equal(await rConnectSocket(client, '::1', portOf(listener), rGetTicks() + 5_000), 0, rGetSocketError(client))
+      const server = made(await accepted)
+      const at: { ip?: string; port?: number } = {}
+      assert.deepEqual([rGetSocketAddr(server, at), at], [0, { ip: '::1', port: portOf(listener) }])
+      assert.equal(await rWriteSocket(client, 'hello', 5), 5)
+      assert.equal(await rReadSocket(server, new Uint8Array(9), 9), 5)
     })
 
     fiberTest('a read takes what is there, at most as much as asked for; a deadline leaves the socket as it was', async (made) => {
@@ -357,10 +275,9 @@ for (const way of WAYS) {
     fiberTest('a socket connects again after closing, after a reset, and while it is open', async (made) => {
       const port = await serving(made(), echo, way)
       const client = await connected(made(), port, way)
-      const first = rGetSocketHandle(client)
-      assert.ok(first > 0)
+      const first = client.beneath
       await connected(client, port, way)
-      assert.notEqual(rGetSocketHandle(client), first)
+      assert.notEqual(client.beneath, first)
       await rCloseSocket(client)
       await connected(client, port, way)
       await rResetSocket(client)
@@ -502,7 +419,7 @@ describe('ioto: sockets', () => {
       [null, '::'],
     ] as const) {
       const sp = made()
-      assert.equal(await rListenSocket(sp, host, 0, rFreeSocket as never, null), 0, `${host}: ${rGetSocketError(sp)}`)
+      assert.equal(await rListenSocket(sp, host, 0, (_arg, client) => rFreeSocket(client), null), 0, `${host}: ${rGetSocketError(sp)}`)
       assert.equal(rGetSocketAddr(sp, at), 0)
       assert.equal(at.ip, ip)
       assert.ok((at.port ?? 0) > 0)
@@ -796,5 +713,13 @@ describe('ioto: the table of docs/dialects/ioto.md', () => {
     const told = Object.fromEntries([...page.matchAll(/`(R_ERR(?:_\w+)?)` (-\d+)/g)].map(([, name, number]) => [name, Number(number)]))
     assert.deepEqual([ioto.INVALID_SOCKET, ioto.SOCKET_ERROR], [-1, -1])
     assert.deepEqual(told, Object.fromEntries(Object.entries(ioto).filter(([name]) => name.startsWith('R_ERR'))))
+  })
+
+  test('has every flag and mask with its number', () => {
+    const page = readFileSync(new URL('../../../docs/dialects/ioto.md', import.meta.url), 'utf8')
+    const told = Object.fromEntries([...page.matchAll(/`(R_\w+)` (0x[\da-f]+)/g)].map(([, name, number]) => [name, Number(number)]))
+    const others = Object.entries(ioto).filter(([name]) => name.startsWith('R_') && !/^R_(?:ERR|OK)/.test(name))
+    assert.deepEqual(told, Object.fromEntries(others))
+    assert.deepEqual([ioto.R_OK, ioto.TPS], [0, 1000])
   })
 })
