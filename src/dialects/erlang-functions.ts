@@ -1,7 +1,7 @@
 /** The functions of processes: `spawn`, `receive`, links, monitors and exit signals. */
 
 import type { Matched, Message } from './erlang-messages.js'
-import { current, Exit, type Pid, Process, processOf, Ref, start } from './erlang-process.js'
+import { current, Exit, harmless, type Pid, Process, processOf, type Ref, start } from './erlang-process.js'
 import { type Failure, isTimeout, type Ok, type Timeout } from './erlang-terms.js'
 
 /**
@@ -106,20 +106,22 @@ export type Received<C> = C extends Clause<infer R> | After<infer R> ? Awaited<R
  * console.log(await receive(after(0, () => 'nothing'))) // nothing
  * ```
  */
-export async function receive<const C extends readonly unknown[]>(
+export function receive<const C extends readonly unknown[]>(
   ...branches: C
 ): Promise<C extends readonly [] ? Message : Received<C[number]>> {
-  const last = branches.at(-1)
-  const timing = last instanceof After ? last : undefined
-  const clauses = timing === undefined ? branches : branches.slice(0, -1)
-  if (clauses.some((clause) => clause instanceof After)) throw new Exit('badarg')
-  const patterns = clauses.map((clause) => (clause instanceof Clause ? clause.pattern : clause))
-  // Without any branch, whatever comes; `receive after` alone waits for nothing.
-  const process = current()
-  const found = await process.receive(branches.length === 0 ? [() => true] : patterns, timing?.timeout ?? 'infinity')
-  if (found === undefined) return (timing as After<unknown>).handler() as never
-  const clause = clauses[found.which]
-  return (clause instanceof Clause ? await (clause.handler as (message: unknown) => unknown)(found.message) : found.message) as never
+  return harmless(async () => {
+    const last = branches.at(-1)
+    const timing = last instanceof After ? last : undefined
+    const clauses = timing === undefined ? branches : branches.slice(0, -1)
+    if (clauses.some((clause) => clause instanceof After)) throw new Exit('badarg')
+    const patterns = clauses.map((clause) => (clause instanceof Clause ? clause.pattern : clause))
+    // Without any branch, whatever comes; `receive after` alone waits for nothing.
+    const process = current()
+    const found = await process.receive(branches.length === 0 ? [() => true] : patterns, timing?.timeout ?? 'infinity')
+    if (found === undefined) return (timing as After<unknown>).handler() as never
+    const clause = clauses[found.which]
+    return (clause instanceof Clause ? await (clause.handler as (message: unknown) => unknown)(found.message) : found.message) as never
+  })
 }
 
 /**
@@ -170,22 +172,20 @@ export function unlink(pid: Pid): true {
 export function monitor(type: 'process', pid: Pid): Ref {
   const [me, other] = [current(), processOf(pid)]
   if (type !== 'process' || other === undefined) throw new Exit('badarg')
-  const ref = new Ref()
-  if (other.over !== undefined) me.put(['DOWN', ref, 'process', pid, 'noproc'])
-  else {
-    other.monitors.set(ref, me)
-    me.monitoring.set(ref, other)
-  }
-  return ref
+  return me.monitor(other, ['process', pid])
 }
 
-/** Undoes {@link monitor}; `['flush']` also throws a message away that has come already. @returns `true`, also the second time */
-export function demonitor(ref: Ref, options: readonly 'flush'[] = []): true {
+/**
+ * Undoes {@link monitor}; `flush` also throws a message away that has come already.
+ *
+ * @returns `true`, also the second time; with `info` whether there was something to undo
+ */
+export function demonitor(ref: Ref, options: readonly ('flush' | 'info')[] = []): boolean {
+  if (!Array.isArray(options)) throw new Exit('badarg')
   const me = current()
-  me.monitoring.get(ref)?.monitors.delete(ref)
-  me.monitoring.delete(ref)
+  const undone = me.demonitor(ref)
   if (options.includes('flush')) me.take([['DOWN', ref, () => true, () => true, () => true]])
-  return true
+  return options.includes('info') ? undone : true
 }
 
 /** `process_flag('trap_exit', true)`: exit signals become messages `{'EXIT', From, Reason}`. @returns the old value */

@@ -2,8 +2,7 @@
 
 import { AddressError, hostName, interfaces, isIp, lookup } from '../index.js'
 import type { SocketOption } from './erlang-options.js'
-import { monitor as watch } from './erlang-functions.js'
-import { Exit, type Pid, type Ref } from './erlang-process.js'
+import { current, Exit, type Linkable, type Pid, processOf, type Ref } from './erlang-process.js'
 import { posixText, type TcpReason } from './erlang-reasons.js'
 import { chosen, type SocketAddress, type Statistic, StreamSocket } from './erlang-socket.js'
 import { ListenSocket } from './erlang-listen.js'
@@ -17,6 +16,7 @@ import {
   ipTextOf,
   ipTupleOf,
   isIpTuple,
+  looseIp4,
   type Ok,
 } from './erlang-terms.js'
 import { type UdpOption, UdpSocket } from './erlang-udp.js'
@@ -90,20 +90,25 @@ export function getopts(socket: InetSocket, names: readonly string[]): Ok<readon
  * @returns `['ok', [[Name, Count], …]]`, or `einval` for a name that is none, or after `close`
  */
 export function getstat(
-  socket: TcpSocket<unknown> | UdpSocket<unknown>,
+  socket: InetSocket,
   names?: readonly Statistic[],
 ): Ok<readonly (readonly [Statistic, number])[]> | Failure<'einval'> {
-  if (!(socket instanceof StreamSocket || socket instanceof UdpSocket) || socket.closed) return ['error', 'einval']
+  if (!isSocket(socket) || socket.closed) return ['error', 'einval']
   return chosen(socket.stats(), names)
 }
 
 /**
- * Tells the caller when a socket closes: `{'DOWN', Ref, port, Socket, Reason}` in the original, with `process` and its pid here.
+ * Tells the caller when a socket closes: `{'DOWN', Ref, port, Socket, Reason}`, with `noproc` at once for one that is closed.
  *
- * @returns what `demonitor` takes; ends the process with `badarg` for what is no socket
+ * @returns what `cancel_monitor` takes; ends the process with `badarg` for what is no socket
  */
-export function monitor(socket: TcpSocket<unknown> | ListenSocket<unknown>): Ref {
-  return watch('process', pid(socket))
+export function monitor(socket: InetSocket): Ref {
+  return current().monitor(processOf(pid(socket)) as Linkable, ['port', socket])
+}
+
+/** Undoes {@link monitor}. @returns `true`, or `false` where there was nothing to undo */
+export function cancel_monitor(ref: Ref): boolean {
+  return current().demonitor(ref)
 }
 
 /**
@@ -111,8 +116,8 @@ export function monitor(socket: TcpSocket<unknown> | ListenSocket<unknown>): Ref
  *
  * @returns the pid, bare; ends the process with `badarg` for what is no socket
  */
-export function pid(socket: TcpSocket<unknown> | ListenSocket<unknown>): Pid {
-  if (!(socket instanceof StreamSocket || socket instanceof ListenSocket)) throw new Exit('badarg')
+export function pid(socket: InetSocket): Pid {
+  if (!isSocket(socket)) throw new Exit('badarg')
   return socket.pid
 }
 
@@ -126,37 +131,69 @@ export function ntoa(address: IpTuple): string | Failure<'einval'> {
   return isIpTuple(address) ? ipTextOf(address) : ['error', 'einval']
 }
 
-/** The address that a text is, IPv4 with all four numbers, or IPv6. @returns `['ok', Address]`, or `einval` */
-export function parse_address(text: string): Ok<IpTuple> | Failure<'einval'> {
-  const tuple = typeof text === 'string' ? ipTupleOf(text) : undefined
+function parsed<T>(tuple: T | undefined): Ok<T> | Failure<'einval'> {
   return tuple === undefined ? ['error', 'einval'] : ['ok', tuple]
+}
+
+function ip4(text: unknown, strict: boolean): Ip4Tuple | undefined {
+  return typeof text === 'string' && (!strict || /^(?:(?:0|[1-9]\d*)(?:\.|$)){4}$/.test(text)) ? looseIp4(text) : undefined
+}
+
+function ip6(text: unknown): Ip6Tuple | undefined {
+  const tuple = typeof text === 'string' ? ipTupleOf(text) : undefined
+  return tuple?.length === 8 ? tuple : undefined
+}
+
+/** The address that a text is, IPv4 in its short spellings as well (`127.1`), or IPv6. @returns `['ok', Address]`, or `einval` */
+export function parse_address(text: string): Ok<IpTuple> | Failure<'einval'> {
+  return parsed<IpTuple>(ip4(text, false) ?? ip6(text))
+}
+
+/** As {@link parse_address}, IPv4 with all four numbers alone. @returns `['ok', Address]`, or `einval` */
+export function parse_strict_address(text: string): Ok<IpTuple> | Failure<'einval'> {
+  return parsed<IpTuple>(ip4(text, true) ?? ip6(text))
 }
 
 /** As {@link parse_address}, IPv4 alone. @returns `['ok', Address]`, or `einval` */
 export function parse_ipv4_address(text: string): Ok<Ip4Tuple> | Failure<'einval'> {
-  const parsed = parse_address(text)
-  return parsed[0] === 'ok' && parsed[1].length === 4 ? ['ok', parsed[1]] : ['error', 'einval']
+  return parsed(ip4(text, false))
+}
+
+/** As {@link parse_strict_address}, IPv4 alone. @returns `['ok', Address]`, or `einval` */
+export function parse_ipv4strict_address(text: string): Ok<Ip4Tuple> | Failure<'einval'> {
+  return parsed(ip4(text, true))
+}
+
+/** As {@link parse_address}, with IPv4 in the form that IPv6 has for it. @returns `['ok', Address]`, or `einval` */
+export function parse_ipv6_address(text: string): Ok<Ip6Tuple> | Failure<'einval'> {
+  const mapped = ip4(text, false)
+  if (mapped === undefined) return parsed(ip6(text))
+  const [a, b, c, d] = mapped
+  return ['ok', [0, 0, 0, 0, 0, 0xffff, (a << 8) | b, (c << 8) | d]]
 }
 
 /** As {@link parse_address}, IPv6 alone. @returns `['ok', Address]`, or `einval` */
-export function parse_ipv6_address(text: string): Ok<Ip6Tuple> | Failure<'einval'> {
-  const parsed = parse_address(text)
-  return parsed[0] === 'ok' && parsed[1].length === 8 ? ['ok', parsed[1]] : ['error', 'einval']
+export function parse_ipv6strict_address(text: string): Ok<Ip6Tuple> | Failure<'einval'> {
+  return parsed(ip6(text))
 }
 
 /** The first address of a host. @returns `['ok', Address]`, or `nxdomain` */
-export async function getaddr(host: HostAddress, family: 'inet' | 'inet6'): Promise<Ok<IpTuple> | Failure<'einval' | 'nxdomain'>> {
+export async function getaddr(
+  host: HostAddress,
+  family: 'inet' | 'inet6',
+): Promise<Ok<IpTuple> | Failure<'eafnosupport' | 'einval' | 'nxdomain'>> {
   const all = await getaddrs(host, family)
   return all[0] === 'ok' ? ['ok', all[1][0] as IpTuple] : all
 }
 
-/** All addresses of a host. @returns `['ok', [Address, …]]`, or `nxdomain`, or `einval` for what is no host or family */
+/** All addresses of a host. @returns `['ok', [Address, …]]`, or `nxdomain`, `eafnosupport` for a tuple of the other family, `einval` for what is no host */
 export async function getaddrs(
   host: HostAddress,
   family: 'inet' | 'inet6',
-): Promise<Ok<readonly IpTuple[]> | Failure<'einval' | 'nxdomain'>> {
+): Promise<Ok<readonly IpTuple[]> | Failure<'eafnosupport' | 'einval' | 'nxdomain'>> {
   const wanted = family === 'inet' ? 4 : family === 'inet6' ? 6 : undefined
   if (wanted === undefined) return ['error', 'einval']
+  if (isIpTuple(host) && host.length !== (wanted === 4 ? 4 : 8)) return ['error', 'eafnosupport']
   const text = isIpTuple(host) ? ipTextOf(host) : host
   if (typeof text !== 'string') return ['error', 'einval']
   const literal = isIp(text)

@@ -6,7 +6,17 @@ import { defaultPlace, optionValues, type PlaceSettings, readOptions, type Strea
 import { current, keep, Linkable, type Pid, Process, processOf } from './erlang-process.js'
 import { posixReason, type TcpReason } from './erlang-reasons.js'
 import { addressPair, type SocketAddress } from './erlang-socket.js'
-import { type Failure, type IpTuple, ipTextOf, isIpTuple, isWhole, type LocalAddress, type Ok, type Timeout } from './erlang-terms.js'
+import {
+  type Failure,
+  type IpTuple,
+  ipTextOf,
+  isIpTuple,
+  isWhole,
+  looseIp4,
+  type LocalAddress,
+  type Ok,
+  type Timeout,
+} from './erlang-terms.js'
 
 /** A listening socket: for `accept`, `close` and the questions of `inet`. */
 export class ListenSocket<D = Data> {
@@ -78,7 +88,12 @@ export class ListenSocket<D = Data> {
 
   /** @internal */
   getopts(names: unknown): readonly (readonly [string, unknown])[] | undefined {
-    return optionValues(names, this.settings)
+    return optionValues(names, this.settings, this.#listener)
+  }
+
+  /** A listening socket receives and sends nothing. @internal */
+  stats(): Readonly<Record<string, number>> {
+    return NOTHING
   }
 
   /** @internal */
@@ -91,9 +106,18 @@ export class ListenSocket<D = Data> {
   }
 }
 
+const NOTHING: Readonly<Record<string, number>> = Object.fromEntries(
+  'recv_cnt recv_oct recv_max recv_avg recv_dvi send_cnt send_oct send_max send_avg send_pend'.split(' ').map((name) => [name, 0]),
+)
+
 /** @internal */
 export function isHost(address: unknown): boolean {
   return isIpTuple(address) || (typeof address === 'string' && address !== '')
+}
+
+/** Whether an address is of another family than the options ask for. @internal */
+export function isForeign(address: unknown, family: 4 | 6 | undefined): boolean {
+  return isIpTuple(address) && family !== undefined && address.length !== (family === 4 ? 4 : 8)
 }
 
 /** Where a host address leads, or undefined for what is none. @internal */
@@ -103,7 +127,9 @@ export function endpointFor(address: unknown, port: unknown, transport: 'tcp' | 
   }
   if (!isWhole(port, 1, 65_535)) return undefined
   if (isIpTuple(address)) return { transport, host: ipTextOf(address), port }
-  return typeof address === 'string' && address !== '' ? { transport, host: address, port } : undefined
+  if (typeof address !== 'string' || address === '') return undefined
+  const short = looseIp4(address)
+  return { transport, host: short === undefined ? address : ipTextOf(short), port }
 }
 
 function localEndpoint([, path]: LocalAddress, transport: 'tcp' | 'tls'): EndpointObject | undefined {
@@ -162,7 +188,8 @@ export async function openListener(port: number, stream: StreamSettings, place: 
   const { fd } = place
   const at = listenEndpoint(port, place)
   // What listens already has its place.
-  if (at === undefined || (fd !== undefined && (port !== 0 || place.ip !== undefined))) return ['error', 'einval']
+  const isOdd = at === undefined || isForeign(place.ip, place.family) || (fd !== undefined && (port !== 0 || place.ip !== undefined))
+  if (isOdd) return ['error', 'einval']
   const process = current()
   process.mustLive()
   const { owner } = process

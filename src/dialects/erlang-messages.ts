@@ -5,14 +5,15 @@ import type { Pid, Ref } from './erlang-process.js'
 import type { SslReason, TcpReason, UdpReason } from './erlang-reasons.js'
 import type { StreamSocket } from './erlang-socket.js'
 import type { SslSocket } from './erlang-ssl.js'
+import type { InetSocket } from './erlang-inet.js'
 import type { TcpSocket } from './erlang-tcp.js'
 import type { IpTuple, _ } from './erlang-terms.js'
 import type { UdpSocket } from './erlang-udp.js'
 
 /** What a socket receives: bytes as text in list mode, a `Uint8Array` in binary mode, or what `{packet, http}` makes of them. */
-export type Data = string | Uint8Array | HeaderData | HttpPacket
-/** `{header, N}` in binary mode: the first N bytes as numbers, then the rest. */
-export type HeaderData = readonly [...number[], Uint8Array]
+export type Data = string | Uint8Array | HeaderData | HttpPacket | HttpPacket<Uint8Array>
+/** `{header, N}` in binary mode: the first N bytes as numbers, then the rest; of fewer bytes than N the numbers alone. */
+export type HeaderData = readonly [...number[], Uint8Array] | readonly number[]
 
 /** By the atom in front. */
 interface Messages {
@@ -21,7 +22,7 @@ interface Messages {
   ssl_error: readonly ['ssl_error', SslSocket<Data>, SslReason]
   ssl_passive: readonly ['ssl_passive', SslSocket<Data>]
   tcp: readonly ['tcp', TcpSocket<Data>, Data]
-  http: readonly ['http', TcpSocket<Data>, HttpPacket]
+  http: readonly ['http', TcpSocket<Data>, HttpPacket | HttpPacket<Uint8Array>]
   tcp_closed: readonly ['tcp_closed', TcpSocket<Data>]
   tcp_error: readonly ['tcp_error', TcpSocket<Data>, TcpReason]
   tcp_passive: readonly ['tcp_passive', TcpSocket<Data>]
@@ -29,7 +30,7 @@ interface Messages {
   udp_error: readonly ['udp_error', UdpSocket<Data>, UdpReason]
   udp_passive: readonly ['udp_passive', UdpSocket<Data>]
   EXIT: readonly ['EXIT', Pid, unknown]
-  DOWN: readonly ['DOWN', Ref, 'process', Pid, unknown]
+  DOWN: readonly ['DOWN', Ref, 'process', Pid, unknown] | readonly ['DOWN', Ref, 'port', InetSocket, unknown]
 }
 
 /** What sockets and processes send. */

@@ -1,5 +1,6 @@
 /** Options of stream sockets: their types, and what a list of them comes to. */
 
+import { SocketError } from '../index.js'
 import type { Data, HeaderData } from './erlang-messages.js'
 import type { HttpPacket } from './erlang-http.js'
 import { type Cutting, PACKET_TYPES, type PacketType } from './erlang-packets.js'
@@ -19,6 +20,7 @@ export type SocketOption =
   | readonly ['header', number]
   | readonly ['active', ActiveMode]
   | readonly ['nodelay', boolean]
+  | readonly ['linger', readonly [boolean, number]]
   | readonly ['keepalive', boolean]
   | readonly ['send_timeout', Timeout]
   | readonly ['send_timeout_close', boolean]
@@ -64,7 +66,9 @@ export type DataOf<O extends readonly unknown[]> = number extends O['length']
         : Extract<O[number], readonly ['header', number]> extends never
           ? Uint8Array
           : Uint8Array | HeaderData
-      : HttpPacket
+      : Extract<O[number], readonly ['packet', 'http' | 'httph']> extends never
+        ? HttpPacket<Uint8Array>
+        : HttpPacket
 
 /** What a socket goes by. */
 export interface StreamSettings extends Cutting {
@@ -72,6 +76,8 @@ export interface StreamSettings extends Cutting {
   header: number
   active: ActiveMode
   nodelay: boolean
+  /** Whether a close waits for what is to be sent, and how many seconds: 0 resets. */
+  linger: readonly [boolean, number]
   keepalive: boolean
   sendTimeout: Timeout
   sendTimeoutClose: boolean
@@ -107,6 +113,7 @@ export function defaultSettings(kind: 'ssl' | 'tcp'): StreamSettings {
     header: 0,
     active: true,
     nodelay: false,
+    linger: [false, 0],
     keepalive: false,
     sendTimeout: 'infinity',
     sendTimeoutClose: false,
@@ -140,6 +147,11 @@ export function isDescriptor(value: unknown): value is number {
   return isWhole(value, 0, 0x7fff_ffff)
 }
 
+/** `{true, Seconds}` or `{false, _}`. */
+function isLinger(value: unknown): value is readonly [boolean, number] {
+  return Array.isArray(value) && value.length === 2 && typeof value[0] === 'boolean' && isWhole(value[1], 0, 0x7fff_ffff)
+}
+
 /** The counter of `{active, N}`. */
 export function isCount(value: unknown): value is number {
   return isWhole(value, -32_768, 32_767)
@@ -154,6 +166,7 @@ const STREAM: Readonly<Record<string, Setter<StreamSettings>>> = {
   active: (value, into) =>
     (typeof value === 'boolean' || value === 'once' || isCount(value)) && assign(into, 'active', value as ActiveMode),
   nodelay: flag('nodelay'),
+  linger: (value, into) => isLinger(value) && assign(into, 'linger', value),
   keepalive: flag('keepalive'),
   send_timeout: (value, into) => isTimeout(value) && assign(into, 'sendTimeout', value),
   send_timeout_close: flag('sendTimeoutClose'),
@@ -259,10 +272,42 @@ export function activeAfter(list: unknown, before: ActiveMode): ActiveMode | und
 }
 
 /** The values of options by their names, or undefined where one is none. */
-export function optionValues(names: unknown, settings: StreamSettings): readonly (readonly [string, unknown])[] | undefined {
+export function optionValues(
+  names: unknown,
+  settings: StreamSettings,
+  socket: { get(option: SystemOption): unknown },
+): readonly (readonly [string, unknown])[] | undefined {
   if (!Array.isArray(names)) return undefined
-  const found = (names as readonly unknown[]).map((name) => [name, typeof name === 'string' ? optionValue(name, settings) : undefined])
-  return found.some(([, value]) => value === undefined) ? undefined : (found as unknown as (readonly [string, unknown])[])
+  const found: (readonly [string, unknown])[] = []
+  for (const name of names as readonly unknown[]) {
+    if (typeof name !== 'string') return undefined
+    const system = Object.hasOwn(SYSTEM, name) ? SYSTEM[name] : undefined
+    const value = system === undefined ? optionValue(name, settings) : systemValue(() => socket.get(system))
+    if (value === undefined && system === undefined) return undefined
+    // As in the original, what the system does not have is left out.
+    if (value !== undefined) found.push([name, value])
+  }
+  return found
+}
+
+/** Options whose value the system knows. */
+type SystemOption = 'receiveBuffer' | 'sendBuffer' | 'typeOfService' | 'ttl' | 'priority'
+const SYSTEM: Readonly<Record<string, SystemOption>> = {
+  recbuf: 'receiveBuffer',
+  sndbuf: 'sendBuffer',
+  tos: 'typeOfService',
+  ttl: 'ttl',
+  priority: 'priority',
+}
+
+/** The value that the system has, or undefined where the driver or the kind of socket does not tell, or the socket is over. */
+export function systemValue<V>(get: () => V): V | undefined {
+  try {
+    return get()
+  } catch (error) {
+    if (error instanceof SocketError) return undefined
+    throw error
+  }
 }
 
 /** The value of an option that a socket has, by its name, or undefined. */
@@ -275,6 +320,7 @@ function optionValue(name: string, settings: StreamSettings): unknown {
     header: settings.header,
     active: settings.active,
     nodelay: settings.nodelay,
+    linger: settings.linger,
     keepalive: settings.keepalive,
     send_timeout: settings.sendTimeout,
     send_timeout_close: settings.sendTimeoutClose,

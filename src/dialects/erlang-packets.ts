@@ -1,7 +1,7 @@
 /** The packet types: what `{packet, Type}` puts in front of what is sent, and how it cuts what is received. */
 
 import type { FrameInput } from '../index.js'
-import { httpField, type HttpPacket, httpStart } from './erlang-http.js'
+import { httpBytes, httpField, type HttpPacket, httpStart } from './erlang-http.js'
 
 /** `raw` is 0. The types behind `raw` cut the input and add nothing to what is sent. */
 export type PacketType =
@@ -52,8 +52,11 @@ export function largestOf(packet: PacketType): number {
   return header === 0 ? Number.POSITIVE_INFINITY : 256 ** header - 1
 }
 
+/** What a packet is: bytes, or with the `http` types what they say. */
+export type Packet = Uint8Array | HttpPacket | HttpPacket<Uint8Array>
+
 /** A packet at the start of the input, consumed, or undefined; throws for input that is none. */
-export function cut(input: FrameInput, how: Cutting): Uint8Array | HttpPacket | undefined {
+export function cut(input: FrameInput, how: Cutting): Packet | undefined {
   switch (how.packet) {
     case 0:
     case 'raw':
@@ -111,7 +114,7 @@ function line(input: FrameInput, how: Cutting): Uint8Array | undefined {
   return undefined
 }
 
-function http(input: FrameInput, how: Cutting): HttpPacket | undefined {
+function http(input: FrameInput, how: Cutting): HttpPacket | HttpPacket<Uint8Array> | undefined {
   const start = how.atStart && (how.packet === 'http' || how.packet === 'http_bin')
   let end = -1
   for (let from = input.scanned; ; from = end + 1) {
@@ -135,7 +138,7 @@ function http(input: FrameInput, how: Cutting): HttpPacket | undefined {
   input.skip(end + 1)
   const packet = start ? httpStart(text) : httpField(text)
   how.atStart = packet === 'http_eoh' || (start && packet[0] === 'http_error')
-  return packet
+  return how.packet === 'http_bin' || how.packet === 'httph_bin' ? httpBytes(packet) : packet
 }
 
 const LF = 10

@@ -55,12 +55,14 @@ interface Mail {
 }
 
 type SignalKind = 'link' | 'exit'
+/** What the message of a monitor calls that which is no more. */
+type MonitorName = readonly ['process', Pid] | readonly ['port', object]
 
 /** Whatever has a pid and can be linked: a process, or what stands for a socket, which runs nothing. @internal */
 export class Linkable {
   readonly pid: Pid = new Pid()
   readonly links: Set<Linkable> = new Set()
-  readonly monitors: Map<Ref, Process> = new Map()
+  readonly monitors: Map<Ref, { readonly process: Process; readonly name: MonitorName }> = new Map()
   /** Why it is no more. */
   over: { readonly reason: unknown } | undefined
   readonly #signalled: ((from: Pid, reason: unknown, kind: SignalKind) => void) | undefined
@@ -85,9 +87,9 @@ export class Linkable {
       other.signal(this.pid, reason, 'link')
     }
     this.links.clear()
-    for (const [ref, process] of this.monitors) {
+    for (const [ref, { process, name }] of this.monitors) {
       process.monitoring.delete(ref)
-      process.put(['DOWN', ref, 'process', this.pid, reason])
+      process.put(['DOWN', ref, ...name, reason])
     }
     this.monitors.clear()
   }
@@ -103,6 +105,19 @@ export class Linkable {
   }
 }
 
+/** Places of messages that were taken, in front of a mailbox, before it is made shorter. */
+const COMPACTED = 1024
+
+/** The place of the first pattern that a message fits, or -1. */
+function fitting(patterns: readonly unknown[], message: unknown): number {
+  for (let i = 0; i < patterns.length; i++) if (matches(patterns[i], message)) return i
+  return -1
+}
+
+/** Messages that may be taken, by all processes, before the event loop has its turn. */
+const BETWEEN_TURNS = 256
+let talks = 0
+
 const known: WeakMap<Pid, Linkable> = new WeakMap()
 const context: AsyncLocalStorage<Process> = new AsyncLocalStorage()
 
@@ -111,9 +126,14 @@ export class Process extends Linkable {
   readonly owner: Owner
   readonly monitoring: Map<Ref, Linkable> = new Map()
   trapExit = false
-  #mailbox: Mail[] = []
-  /** Each `receive` that waits: takes a message and says so, or does not. */
-  readonly #waiting: Set<() => boolean> = new Set()
+  /** From `#head` on; what stands before it has been taken. */
+  #mailbox: (Mail | undefined)[] = []
+  #head = 0
+  /** Every `receive` that waits has seen the messages up to here. */
+  #seen = 0
+  #offering = false
+  /** Each `receive` that waits: whether it takes this message. */
+  readonly #waiting: Set<(mail: Mail) => boolean> = new Set()
   /** Blocked calls, for when the process is ended from outside. */
   readonly #blocked: Set<(exit: Exit) => void> = new Set()
 
@@ -126,67 +146,130 @@ export class Process extends Linkable {
   put(message: unknown, from?: object, taken?: () => void): void {
     if (this.over !== undefined) return taken?.()
     this.#mailbox.push({ message, from, taken })
-    for (const take of this.#waiting) if (take()) break
+    this.#offer()
+  }
+
+  /** Shows what is new to those who wait, each message once, whatever comes meanwhile. */
+  #offer(): void {
+    if (this.#offering) return
+    this.#offering = true
+    try {
+      while (this.#seen < this.#mailbox.length) this.#show(this.#mailbox[this.#seen] as Mail)
+    } finally {
+      this.#offering = false
+    }
+  }
+
+  #show(mail: Mail): void {
+    for (const wants of this.#waiting) {
+      if (!wants(mail)) continue
+      this.#remove(this.#seen)
+      // It has left, which may bring the next one.
+      return mail.taken?.()
+    }
+    this.#seen++
+  }
+
+  #remove(at: number): void {
+    if (at !== this.#head) {
+      this.#mailbox.splice(at, 1)
+      if (at < this.#seen) this.#seen--
+      return
+    }
+    this.#mailbox[at] = undefined
+    this.#head++
+    this.#seen = Math.max(this.#seen, this.#head)
+    if (this.#head < COMPACTED || this.#head * 2 < this.#mailbox.length) return
+    this.#mailbox.splice(0, this.#head)
+    this.#seen -= this.#head
+    this.#head = 0
   }
 
   /** Moves the messages of a socket to another mailbox, in order. */
   handOver(from: object, to: Process): void {
-    const mine = this.#mailbox.filter((mail) => mail.from === from)
+    const mine = this.#mailbox.filter((mail) => mail?.from === from)
     if (mine.length === 0) return
-    this.#mailbox = this.#mailbox.filter((mail) => mail.from !== from)
+    this.#mailbox = this.#mailbox.filter((mail) => mail !== undefined && mail.from !== from)
+    this.#head = 0
+    this.#seen = this.#mailbox.length
     // All before anybody takes one: what is taken makes room, in which the socket puts what came later.
     to.#mailbox.push(...mine)
-    for (const take of [...to.#waiting]) take()
+    to.#offer()
   }
 
-  /** The first message that a pattern fits, taken out of the mailbox; `found` is told of it before anything else happens. */
-  take(patterns: readonly unknown[], found?: (taken: Taken) => void): Taken | undefined {
-    for (let i = 0; i < this.#mailbox.length; i++) {
-      const mail = this.#mailbox[i] as Mail
-      const which = patterns.findIndex((pattern) => matches(pattern, mail.message))
+  /** The first message that a pattern fits, taken out of the mailbox. */
+  take(patterns: readonly unknown[]): Taken | undefined {
+    for (let i = this.#head; i < this.#mailbox.length; i++) {
+      const { message, taken } = this.#mailbox[i] as Mail
+      const which = fitting(patterns, message)
       if (which === -1) continue
-      if (i === 0) this.#mailbox.shift()
-      else this.#mailbox.splice(i, 1)
-      const taken = { message: mail.message, which }
-      // First, since what follows may bring the next message.
-      found?.(taken)
-      mail.taken?.()
-      return taken
+      this.#remove(i)
+      taken?.()
+      return { message, which }
     }
     return undefined
+  }
+
+  /** Processes that talk to one another without end would leave the event loop no time to look at a socket. */
+  #fairly<T extends Taken | undefined>(found: T): T | Promise<T> {
+    if (++talks % BETWEEN_TURNS !== 0) return found
+    return new Promise((resolve) => setImmediate(resolve, found))
   }
 
   /** As `take`, waiting for it; undefined when the time is over. */
   async receive(patterns: readonly unknown[], timeout: Timeout): Promise<Taken | undefined> {
     this.mustLive()
     const found = this.take(patterns)
-    if (found !== undefined || timeout === 0) return found
+    if (found !== undefined) return this.#fairly(found)
     let cancel: (() => void) | undefined
-    let take: (() => boolean) | undefined
+    let wants: ((mail: Mail) => boolean) | undefined
     try {
-      return await this.blocking(
-        new Promise((resolve, reject) => {
+      const woken = await this.blocking(
+        new Promise<Taken | undefined>((resolve, reject) => {
           const done = (result: Taken | undefined) => {
-            this.#waiting.delete(take as () => boolean)
+            this.#waiting.delete(wants as (mail: Mail) => boolean)
             resolve(result)
           }
-          take = () => {
+          wants = ({ message }) => {
             try {
-              return this.take(patterns, done) !== undefined
+              const which = fitting(patterns, message)
+              if (which !== -1) done({ message, which })
+              return which !== -1
             } catch (error) {
               // A test in a pattern failed, which is the failure of who waits, not of who sends.
+              this.#waiting.delete(wants as (mail: Mail) => boolean)
               reject(error as Error)
               return false
             }
           }
-          this.#waiting.add(take)
-          if (timeout !== 'infinity') cancel = alarm(timeout, () => done(undefined))
+          this.#waiting.add(wants)
+          // What has arrived at a socket, and nobody has looked at yet, is here already in the original.
+          if (timeout === 0) twoTurns(() => done(undefined))
+          else if (timeout !== 'infinity') cancel = alarm(timeout, () => done(undefined))
         }),
       )
+      return await this.#fairly(woken)
     } finally {
-      this.#waiting.delete(take as () => boolean)
+      this.#waiting.delete(wants as (mail: Mail) => boolean)
       cancel?.()
     }
+  }
+
+  /** Is told, under that name, when `other` is no more; at once if it is not. */
+  monitor(other: Linkable, name: MonitorName): Ref {
+    const ref = new Ref()
+    if (other.over !== undefined) this.put(['DOWN', ref, ...name, 'noproc'])
+    else {
+      other.monitors.set(ref, { process: this, name })
+      this.monitoring.set(ref, other)
+    }
+    return ref
+  }
+
+  /** Undoes `monitor`. Whether there was something to undo. */
+  demonitor(ref: Ref): boolean {
+    this.monitoring.get(ref)?.monitors.delete(ref)
+    return this.monitoring.delete(ref)
   }
 
   /** Throws `Exit` in a process that was ended from outside. */
@@ -242,7 +325,9 @@ export class Process extends Linkable {
     this.monitoring.clear()
     const exit = new Exit(reason)
     for (const stop of this.#blocked) stop(exit)
-    for (const { taken } of this.#mailbox.splice(0)) taken?.()
+    this.#head = 0
+    this.#seen = 0
+    for (const mail of this.#mailbox.splice(0)) mail?.taken?.()
     void this.owner.end()
   }
 }
@@ -274,10 +359,26 @@ export function keep(socket: Pick<Connection, 'moveTo'>, owner: Owner = network(
   }
 }
 
+/** Calls `fn` when the event loop has looked for input. @internal */
+export function twoTurns(fn: () => void): void {
+  setImmediate(() => setImmediate(fn))
+}
+
 /** Calls `fn` in `milliseconds`; returns what cancels that. @internal */
 export function alarm(milliseconds: number, fn: () => void): () => void {
   const { clock } = network()
   return clock.at(clock.now() + milliseconds, fn)
+}
+
+/** A call whose process is ended meanwhile fails with `Exit`, which nobody has to look at: with its process whoever called is gone. @internal */
+export function harmless<T>(call: () => Promise<T>): Promise<T> {
+  const result = new Promise<T>((resolve, reject) => {
+    call().then(resolve, (error: unknown) => {
+      if (error instanceof Exit) result.catch(() => {})
+      reject(error as Error)
+    })
+  })
+  return result
 }
 
 /** Starts a process of `fn(...args)`. @internal */

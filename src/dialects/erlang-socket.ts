@@ -1,10 +1,10 @@
 /** What sockets of `ssl` and of `gen_tcp` have in common: an owner, a mode, packets, and the messages that become of them. */
 
 import { Busy, Closed, Broken, type CloseReport, type Connection, type Delivery, FrameDecoder, type SocketError } from '../index.js'
-import type { HttpPacket } from './erlang-http.js'
-import { activeAfter, isCount, optionValues, readOptions, defaultPlace, type StreamSettings } from './erlang-options.js'
-import { cut, headerOf, LARGEST, largestOf } from './erlang-packets.js'
-import { alarm, current, Exit, keep, Linkable, type Pid, Process, processOf } from './erlang-process.js'
+import type { HeaderData } from './erlang-messages.js'
+import { type ActiveMode, activeAfter, isCount, optionValues, readOptions, defaultPlace, type StreamSettings } from './erlang-options.js'
+import { cut, headerOf, LARGEST, largestOf, type Packet } from './erlang-packets.js'
+import { alarm, current, Exit, keep, Linkable, type Pid, Process, processOf, twoTurns } from './erlang-process.js'
 import { alertOf, posixReason, type SslReason } from './erlang-reasons.js'
 import { ioBytes, isTimeout, isWhole, type Failure, type IpTuple, ipTupleOf, type Ok, textOf, type Timeout } from './erlang-terms.js'
 
@@ -41,7 +41,7 @@ export class StreamSocket<D = unknown> {
   readonly #bond: Linkable
   readonly #connection: Connection
   readonly #settings: StreamSettings
-  #decoder: FrameDecoder<Uint8Array | HttpPacket>
+  #decoder: FrameDecoder<Packet>
   readonly #delivery: Delivery
   #owner: Process
   /** Bytes given to the decoder. */
@@ -69,6 +69,8 @@ export class StreamSocket<D = unknown> {
   #passed: number
   /** Why it failed. */
   #failed: SslReason | undefined
+  #arrivedBytes = 0
+  /** Packets as they were given to the program, with the lengths in front of them. */
   #counts = { recv_cnt: 0, recv_oct: 0, recv_max: 0, send_cnt: 0, send_oct: 0, send_max: 0 }
 
   /** @internal */
@@ -118,7 +120,7 @@ export class StreamSocket<D = unknown> {
 
   // Receiving
 
-  #newDecoder(): FrameDecoder<Uint8Array | HttpPacket> {
+  #newDecoder(): FrameDecoder<Packet> {
     return new FrameDecoder((input) => cut(input, this.#settings))
   }
 
@@ -152,9 +154,7 @@ export class StreamSocket<D = unknown> {
 
   #arrived(chunk: Uint8Array): void {
     this.#pushed += chunk.length
-    this.#counts.recv_cnt++
-    this.#counts.recv_oct += chunk.length
-    this.#counts.recv_max = Math.max(this.#counts.recv_max, chunk.length)
+    this.#arrivedBytes += chunk.length
     this.#decoder.push(chunk)
     this.#serve()
   }
@@ -191,7 +191,8 @@ export class StreamSocket<D = unknown> {
     if (this.#broken) return this.#lost()
     const settings = this.#settings
     settings.wanted = length
-    let packet: Uint8Array | HttpPacket | undefined
+    const before = this.#decoder.offset
+    let packet: Packet | undefined
     try {
       packet = this.#decoder.next()
     } catch {
@@ -202,7 +203,13 @@ export class StreamSocket<D = unknown> {
       this.#give()
       return ['error', this.kind === 'ssl' ? ['invalid_packet', received] : 'emsgsize']
     }
-    if (packet !== undefined) return ['ok', this.#shaped(packet)]
+    if (packet !== undefined) {
+      const size = this.#decoder.offset - before
+      this.#counts.recv_cnt++
+      this.#counts.recv_oct += size
+      this.#counts.recv_max = Math.max(this.#counts.recv_max, size)
+      return ['ok', this.#shaped(packet)]
+    }
     return this.#ending === undefined ? undefined : this.#lost()
   }
 
@@ -229,11 +236,10 @@ export class StreamSocket<D = unknown> {
   }
 
   /** A packet as the program gets it. */
-  #shaped(packet: Uint8Array | HttpPacket): unknown {
+  #shaped(packet: Packet): unknown {
     if (!(packet instanceof Uint8Array)) return packet
     const { mode, header } = this.#settings
-    if (mode === 'list') return textOf(packet)
-    return header === 0 ? packet : [...packet.subarray(0, header), packet.slice(header)]
+    return mode === 'list' ? textOf(packet) : withHeader(packet, header)
   }
 
   #post(data: unknown): void {
@@ -295,7 +301,7 @@ export class StreamSocket<D = unknown> {
     if (!isWhole(length, 0) || !isTimeout(timeout)) return 'einval'
     if (this.#closed) return 'closed'
     if (this.#settings.active !== false) return this.#told ? 'closed' : 'einval'
-    if (this.#told) return this.kind === 'ssl' || this.#gone ? 'closed' : 'enotconn'
+    if (this.#told) return this.kind === 'ssl' || this.#gone || !this.#settings.exitOnClose ? 'closed' : 'enotconn'
     if (length > 0 && this.#settings.packet !== 0 && this.#settings.packet !== 'raw') return 'einval'
     if (length > LARGEST) return 'enomem'
     return this.#receiver === undefined ? undefined : 'ealready'
@@ -466,7 +472,10 @@ export class StreamSocket<D = unknown> {
   }
 
   /** Closes behind what a send has yet to write, which the core would end with its own close. */
-  async #drained(timeout: Timeout): Promise<void> {
+  async #drained(given: Timeout): Promise<void> {
+    const [lingers, seconds] = this.#settings.linger
+    if (lingers && seconds === 0) return this.#connection.abort()
+    const timeout = lingers && given === 'infinity' ? seconds * 1000 : given
     const wait = timeout === 'infinity' ? {} : { timeout: Math.max(1, timeout) }
     if (this.#isSending) {
       try {
@@ -494,9 +503,8 @@ export class StreamSocket<D = unknown> {
   #signalled(from: Pid, reason: unknown, kind: 'link' | 'exit'): void {
     const ofOwner = from === this.#owner.pid && kind === 'link'
     if (reason === 'normal' && !ofOwner) return
-    if (!ofOwner) this.#bond.leave(kind === 'exit' && reason === 'kill' ? 'killed' : reason)
+    this.#bond.leave(kind === 'exit' && reason === 'kill' ? 'killed' : reason)
     this.#shut()
-    this.#unbind()
     if (ofOwner) void this.#drained('infinity')
     else this.#connection.abort()
   }
@@ -511,7 +519,8 @@ export class StreamSocket<D = unknown> {
       if (this.kind === 'ssl') this.#over({ clean: true, unsent: 0 })
       else if (this.#wants()) this.#readOut()
     }
-    if (how === 'read') return 'ok'
+    // TLS has ended both with the one.
+    if (how === 'read' || (how === 'read_write' && this.kind === 'ssl')) return 'ok'
     this.#flush()
     this.#writeEnded = true
     try {
@@ -525,10 +534,10 @@ export class StreamSocket<D = unknown> {
 
   /** The program has ended the input: it is over as soon as the system has no more of it. */
   #readOut(): void {
-    const seen = this.#counts.recv_oct
+    const seen = this.#arrivedBytes
     twoTurns(() => {
       if (!this.#wants()) return
-      if (this.#counts.recv_oct === seen) this.#over({ clean: true, unsent: 0 })
+      if (this.#arrivedBytes === seen) this.#over({ clean: true, unsent: 0 })
       else this.#readOut()
     })
   }
@@ -574,7 +583,7 @@ export class StreamSocket<D = unknown> {
     const changed = { ...settings }
     if (!readOptions(list, 'set', { stream: changed, place: defaultPlace(), others: {} })) return 'einval'
     const asked = activeAfter(list, before)
-    if (asked !== undefined && this.#told) return this.kind === 'ssl' ? 'closed' : 'einval'
+    if (asked !== undefined && this.#told) return this.#reactivated(asked)
     const count = typeof asked === 'number' ? asked : undefined
     if (count !== undefined && !isCount(count)) return 'einval'
     const refused = apply(this.#connection, settings, changed)
@@ -590,6 +599,14 @@ export class StreamSocket<D = unknown> {
     return 'ok'
   }
 
+  /** `active` was set when the input was known to be over: `recv` has said so, and a message does once more. */
+  #reactivated(asked: ActiveMode): 'ok' | 'closed' | 'einval' {
+    if (this.kind === 'ssl') return 'closed'
+    if (this.#gone) return 'einval'
+    if (asked !== false) this.#notice('closed')
+    return 'ok'
+  }
+
   /** The counter of `{active, N}` is so much now. */
   #activate(count: number): void {
     this.#settings.active = count > 0 ? count : false
@@ -598,7 +615,7 @@ export class StreamSocket<D = unknown> {
 
   /** @internal */
   getopts(names: unknown): readonly (readonly [string, unknown])[] | undefined {
-    return optionValues(names, this.#settings)
+    return optionValues(names, this.#settings, this.#connection)
   }
 
   /** Counters as `getstat` has them. @internal */
@@ -630,6 +647,12 @@ export class StreamSocket<D = unknown> {
   }
 }
 
+/** Bytes in binary mode: the first of them as numbers, if the option `header` says so. */
+export function withHeader(bytes: Uint8Array, header: number): Uint8Array | HeaderData {
+  if (header === 0) return bytes
+  return bytes.length < header ? [...bytes] : [...bytes.subarray(0, header), bytes.slice(header)]
+}
+
 /** What a message without bytes of its own counts as. */
 const SMALL = 256
 
@@ -637,11 +660,6 @@ const SMALL = 256
 async function refuse(reason: SslReason): Promise<Failure<SslReason>> {
   current()
   return ['error', reason]
-}
-
-/** Calls `fn` when the event loop has looked for input. */
-function twoTurns(fn: () => void): void {
-  setImmediate(() => setImmediate(fn))
 }
 
 /** Changes what the system has to know of. */

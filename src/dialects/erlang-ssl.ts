@@ -1,8 +1,7 @@
 /** `ssl`: the functions of the old module, whole, and of today's what this library can do. */
 
 import { connect as dial, type Connection, type Listener, lookup, type ClientTlsOptions, type TlsInfo } from '../index.js'
-import { getCiphers } from 'node:tls'
-import { acceptOn, creation, endpointFor, fromOf, isHost, ListenSocket, openListener } from './erlang-listen.js'
+import { acceptOn, creation, endpointFor, fromOf, isForeign, isHost, ListenSocket, openListener } from './erlang-listen.js'
 import { type HelloExtensions, peekHello } from './erlang-hello.js'
 import type { Data } from './erlang-messages.js'
 import {
@@ -15,8 +14,9 @@ import {
   type SocketOption,
   type StreamSettings,
 } from './erlang-options.js'
-import { current, Exit, keep, type Pid, Process, processOf } from './erlang-process.js'
+import { current, Exit, harmless, keep, type Pid, Process, processOf } from './erlang-process.js'
 import { reasonText, type SslReason, sslReason } from './erlang-reasons.js'
+import { type CipherSuite, suiteByName } from './erlang-suites.js'
 import { addressPair, chosen, type SocketAddress, type Statistic, StreamSocket } from './erlang-socket.js'
 import { TcpSocket } from './erlang-tcp.js'
 import { type Failure, type HostAddress, type IoData, isTimeout, type LocalAddress, type Ok, type Timeout } from './erlang-terms.js'
@@ -104,6 +104,20 @@ export class TransportSocket<D = Data> {
   }
 }
 
+export {
+  append_cipher_suites,
+  cipher_suites,
+  ciphers,
+  type CipherSuite,
+  filter_cipher_suites,
+  prepend_cipher_suites,
+  str_to_suite,
+  suite_to_openssl_str,
+  suite_to_str,
+  type SuiteFilter,
+  type SuiteKind,
+} from './erlang-suites.js'
+
 /** What any function of `ssl` takes as a socket. */
 export type AnySslSocket = SslSocket<unknown> | SslListenSocket<unknown> | TransportSocket<unknown>
 
@@ -116,18 +130,20 @@ export type AnySslSocket = SslSocket<unknown> | SslListenSocket<unknown> | Trans
  * @returns `['ok', ListenSocket]`, or an error: `enooptions` for no options at all, `eoptions`, `enoservercert` without `certfile`,
  *   `ecertfile ekeyfile ekeymismatch ecacertfile ecipher` for what cannot be used, `eaddrinuse`, `eacces`, `eaddrnotavail`
  */
-export async function listen<const O extends readonly SslListenOption[]>(
+export function listen<const O extends readonly SslListenOption[]>(
   port: number,
   options: O,
 ): Promise<Ok<SslListenSocket<DataOf<O>>> | Failure<SslReason>> {
-  if (Array.isArray(options) && options.length === 0) return ['error', 'enooptions']
-  const [stream, place, others] = [defaultSettings('ssl'), defaultPlace(), defaultTls()]
-  if (!isPort(port) || !readOptions(options, 'listen', { stream, place, others }, tlsSetters('listen'))) return ['error', 'eoptions']
-  const serving = serverSettings(others)
-  if (serving instanceof Unusable) return ['error', serving.reason]
-  const opened = await openListener(port, stream, place)
-  if (opened[0] === 'error') return opened
-  return ['ok', new SslListenSocket<DataOf<O>>(opened[1], stream, serving, current())]
+  return harmless(async () => {
+    if (Array.isArray(options) && options.length === 0) return ['error', 'enooptions']
+    const [stream, place, others] = [defaultSettings('ssl'), defaultPlace(), defaultTls()]
+    if (!isPort(port) || !readOptions(options, 'listen', { stream, place, others }, tlsSetters('listen'))) return ['error', 'eoptions']
+    const serving = serverSettings(others)
+    if (serving instanceof Unusable) return ['error', serving.reason]
+    const opened = await openListener(port, stream, place)
+    if (opened[0] === 'error') return opened
+    return ['ok', new SslListenSocket<DataOf<O>>(opened[1], stream, serving, current())]
+  })
 }
 
 function isPort(port: unknown): port is number {
@@ -146,16 +162,15 @@ function until(timeout: Timeout): { deadline?: number } {
  *   own limit of 10 s is over, `esslerrssl`, and for the certificate of the client `enoissuercert eselfsignedcert epeercertexpired
  *   epeercertinvalid echaintoolong epeercert`
  */
-export async function accept<D>(
-  listenSocket: SslListenSocket<D>,
-  timeout: Timeout = 'infinity',
-): Promise<Ok<SslSocket<D>> | Failure<SslReason>> {
-  if (!(listenSocket instanceof SslListenSocket)) return ['error', 'enotlistener']
-  if (!isTimeout(timeout)) return ['error', 'einval']
-  const wait = until(timeout)
-  const accepted = await acceptOn(listenSocket, timeout)
-  if (accepted[0] === 'error') return accepted
-  return shake(accepted[1], listenSocket.settings, listenSocket.serving, wait)
+export function accept<D>(listenSocket: SslListenSocket<D>, timeout: Timeout = 'infinity'): Promise<Ok<SslSocket<D>> | Failure<SslReason>> {
+  return harmless(async () => {
+    if (!(listenSocket instanceof SslListenSocket)) return ['error', 'enotlistener']
+    if (!isTimeout(timeout)) return ['error', 'einval']
+    const wait = until(timeout)
+    const accepted = await acceptOn(listenSocket, timeout)
+    if (accepted[0] === 'error') return accepted
+    return shake(accepted[1], listenSocket.settings, listenSocket.serving, wait)
+  })
 }
 
 /** Makes a handshake on a connection of the calling process: of a server with settings it has loaded, or of a client. */
@@ -182,6 +197,8 @@ async function shake<D>(
   } catch (error) {
     if (error instanceof Exit) throw error
     process.mustLive()
+    // A time that was over before the handshake began leaves it as it is.
+    if (connection.state !== 'closed') connection.abort()
     return ['error', handshakeReason(error, role, wait)]
   }
 }
@@ -227,52 +244,55 @@ function established<D>(
  * @returns `['ok', Socket]`, or an error: `timeout`, `econnrefused`, `nxdomain`, `eoptions`, those of files as `listen`, and of
  *   handshakes as `accept`, with `esslconnect` in the place of `esslaccept`
  */
-export async function connect<const O extends readonly SslConnectOption[]>(
+export function connect<const O extends readonly SslConnectOption[]>(
   address: HostAddress | LocalAddress,
   port: number,
   options: O,
   timeout?: Timeout,
 ): Promise<Ok<SslSocket<DataOf<O>>> | Failure<SslReason>>
-export async function connect<const O extends readonly SslConnectOption[], D>(
+export function connect<const O extends readonly SslConnectOption[], D>(
   socket: TcpSocket<D>,
   options: O,
   timeout?: Timeout,
 ): Promise<Ok<SslSocket<D>> | Failure<SslReason>>
-export async function connect(...args: readonly unknown[]): Promise<Ok<SslSocket<never>> | Failure<SslReason>> {
-  const [target, second] = args
-  const upgrade = target instanceof TcpSocket
-  const [options, timeout = 'infinity'] = (upgrade ? args.slice(1) : args.slice(2)) as unknown as [unknown, Timeout?]
-  const stream = upgrade ? { ...target.settings } : defaultSettings('ssl')
-  const [place, others] = [defaultPlace(), defaultTls()]
-  if (!isTimeout(timeout) || !readOptions(options, 'connect', { stream, place, others }, tlsSetters('connect')))
-    return ['error', 'eoptions']
-  const tls = clientSettings(others)
-  if (tls instanceof Unusable) return ['error', tls.reason]
-  const wait = until(timeout)
-  if (upgrade) return upgraded(target, stream, tls, others, wait)
-  if (second === 0 && isHost(target)) return ['error', 'econnrefused']
-  const to = endpointFor(target, second, 'tls')
-  if (to === undefined) return ['error', 'eoptions']
-  const process = current()
-  process.mustLive()
-  const local = to.transport === 'tls+unix'
-  try {
-    if (others.serverName === 'disable' && to.host !== undefined) to.host = await firstAddress(to.host, place.family)
-    const connection = await dial(to, {
-      owner: process.owner,
-      tls: { ...tls, ...limits(wait) },
-      ...(wait.deadline === undefined ? { timeout: Number.POSITIVE_INFINITY } : wait),
-      ...(!local && place.family !== undefined && { family: place.family }),
-      ...fromOf(place),
-      ...creation(stream, local),
-    })
+export function connect(...args: readonly unknown[]): Promise<Ok<SslSocket<never>> | Failure<SslReason>> {
+  return harmless(async () => {
+    const [target, second] = args
+    const upgrade = target instanceof TcpSocket
+    const [options, timeout = 'infinity'] = (upgrade ? args.slice(1) : args.slice(2)) as unknown as [unknown, Timeout?]
+    const stream = upgrade ? { ...target.settings } : defaultSettings('ssl')
+    const [place, others] = [defaultPlace(), defaultTls()]
+    if (!isTimeout(timeout) || !readOptions(options, 'connect', { stream, place, others }, tlsSetters('connect')))
+      return ['error', 'eoptions']
+    const tls = clientSettings(others)
+    if (tls instanceof Unusable) return ['error', tls.reason]
+    const wait = until(timeout)
+    if (upgrade) return upgraded(target, stream, tls, others, wait)
+    if (second === 0 && isHost(target)) return ['error', 'econnrefused']
+    const to = endpointFor(target, second, 'tls')
+    if (to === undefined) return ['error', 'eoptions']
+    if (isForeign(target, place.family)) return ['error', 'eafnosupport']
+    const process = current()
     process.mustLive()
-    return established(connection, stream, process, 'client', others.verify > 0)
-  } catch (error) {
-    if (error instanceof Exit) throw error
-    process.mustLive()
-    return ['error', handshakeReason(error, 'client', wait)]
-  }
+    const local = to.transport === 'tls+unix'
+    try {
+      if (others.serverName === 'disable' && to.host !== undefined) to.host = await firstAddress(to.host, place.family)
+      const connection = await dial(to, {
+        owner: process.owner,
+        tls: { ...tls, ...limits(wait) },
+        ...(wait.deadline === undefined ? { timeout: Number.POSITIVE_INFINITY } : wait),
+        ...(!local && place.family !== undefined && { family: place.family }),
+        ...fromOf(place),
+        ...creation(stream, local),
+      })
+      process.mustLive()
+      return established(connection, stream, process, 'client', others.verify > 0)
+    } catch (error) {
+      if (error instanceof Exit) throw error
+      process.mustLive()
+      return ['error', handshakeReason(error, 'client', wait)]
+    }
+  })
 }
 
 /** Without a name nothing is said of one in the handshake. */
@@ -305,15 +325,17 @@ function hostOf({ endpoint, remote }: Connection): { serverName?: string } {
  *
  * @returns `['ok', TransportSocket]`, or an error: `timeout`, `closed`, `enotlistener`
  */
-export async function transport_accept<D>(
+export function transport_accept<D>(
   listenSocket: SslListenSocket<D>,
   timeout: Timeout = 'infinity',
 ): Promise<Ok<TransportSocket<D>> | Failure<SslReason>> {
-  if (!(listenSocket instanceof SslListenSocket)) return ['error', 'enotlistener']
-  if (!isTimeout(timeout)) return ['error', 'einval']
-  const accepted = await acceptOn(listenSocket, timeout)
-  if (accepted[0] === 'error') return accepted
-  return ['ok', new TransportSocket<D>(accepted[1], listenSocket.settings, listenSocket.serving, current())]
+  return harmless(async () => {
+    if (!(listenSocket instanceof SslListenSocket)) return ['error', 'enotlistener']
+    if (!isTimeout(timeout)) return ['error', 'einval']
+    const accepted = await acceptOn(listenSocket, timeout)
+    if (accepted[0] === 'error') return accepted
+    return ['ok', new TransportSocket<D>(accepted[1], listenSocket.settings, listenSocket.serving, current())]
+  })
 }
 
 /**
@@ -324,32 +346,31 @@ export async function transport_accept<D>(
  *
  * @returns `['ok', Socket]`, or `['ok', Socket, Extensions]`, or an error as `accept`; the connection is over then
  */
-export async function handshake<D>(
-  socket: TransportSocket<D> | TcpSocket<D>,
-  timeout?: Timeout,
-): Promise<Ok<SslSocket<D>> | Failure<SslReason>>
-export async function handshake<D, const O extends readonly HandshakeOption[]>(
+export function handshake<D>(socket: TransportSocket<D> | TcpSocket<D>, timeout?: Timeout): Promise<Ok<SslSocket<D>> | Failure<SslReason>>
+export function handshake<D, const O extends readonly HandshakeOption[]>(
   socket: TransportSocket<D> | TcpSocket<D>,
   options: O,
   timeout?: Timeout,
 ): Promise<HandshakeResult<D, O> | Failure<SslReason>>
-export async function handshake<D>(
+export function handshake<D>(
   socket: TransportSocket<D> | TcpSocket<D>,
   ...rest: readonly unknown[]
 ): Promise<Ok<SslSocket<D>> | Paused<D> | Failure<SslReason>> {
-  const [options, timeout] = optionsAndTime(rest)
-  if (!isTimeout(timeout)) return ['error', 'einval']
-  if (!(socket instanceof TransportSocket || socket instanceof TcpSocket)) return ['error', 'ebadsocket']
-  const stream = { ...socket.settings }
-  const others = socket instanceof TransportSocket ? { ...socket.serving.choice } : defaultTls()
-  if (!readOptions(options, 'listen', { stream, place: defaultPlace(), others }, tlsSetters('listen'))) return ['error', 'eoptions']
-  const own = socket instanceof TransportSocket && !options.some(isOfTls)
-  const serving = own ? socket.serving : serverSettings(others)
-  if (serving instanceof Unusable) return ['error', serving.reason]
-  const connection = socket instanceof TransportSocket ? socket.take() : socket.release()
-  if (connection === undefined) return ['error', socket instanceof TcpSocket && !socket.closed ? 'einval' : 'closed']
-  const wait = until(timeout)
-  return serving.pauses ? pause<D>(connection, stream, serving, wait) : shake<D>(connection, stream, serving, wait)
+  return harmless(async () => {
+    const [options, timeout] = optionsAndTime(rest)
+    if (!isTimeout(timeout)) return ['error', 'einval']
+    if (!(socket instanceof TransportSocket || socket instanceof TcpSocket)) return ['error', 'ebadsocket']
+    const stream = { ...socket.settings }
+    const others = socket instanceof TransportSocket ? { ...socket.serving.choice } : defaultTls()
+    if (!readOptions(options, 'listen', { stream, place: defaultPlace(), others }, tlsSetters('listen'))) return ['error', 'eoptions']
+    const own = socket instanceof TransportSocket && !options.some(isOfTls)
+    const serving = own ? socket.serving : serverSettings(others)
+    if (serving instanceof Unusable) return ['error', serving.reason]
+    const connection = socket instanceof TransportSocket ? socket.take() : socket.release()
+    if (connection === undefined) return ['error', socket instanceof TcpSocket && !socket.closed ? 'einval' : 'closed']
+    const wait = until(timeout)
+    return serving.pauses ? pause<D>(connection, stream, serving, wait) : shake<D>(connection, stream, serving, wait)
+  })
 }
 
 export type HandshakeOption = SslListenOption | readonly ['handshake', 'full' | 'hello']
@@ -392,14 +413,17 @@ function unpaused(serving: Serving): Serving {
  *
  * @returns as {@link handshake}
  */
-export async function handshake_continue<D>(
+export function handshake_continue<D>(
   socket: TransportSocket<D>,
   options: readonly SslListenOption[],
   timeout: Timeout = 'infinity',
 ): Promise<Ok<SslSocket<D>> | Failure<SslReason>> {
-  if (!(socket instanceof TransportSocket)) return ['error', 'ebadsocket']
-  const given = options.filter((option) => !(Array.isArray(option) && option[0] === 'handshake'))
-  return handshake(socket, given, timeout)
+  return harmless(async () => {
+    if (!(socket instanceof TransportSocket)) return ['error', 'ebadsocket']
+    if (!Array.isArray(options)) return ['error', 'eoptions']
+    const given = (options as readonly SslListenOption[]).filter((option) => !(Array.isArray(option) && option[0] === 'handshake'))
+    return handshake(socket, given, timeout)
+  })
 }
 
 /**
@@ -425,11 +449,10 @@ function isOfTls(option: SslListenOption): boolean {
  *
  * @returns `['ok', Socket]`, or an error as {@link handshake}
  */
-export async function ssl_accept<D>(
-  socket: TransportSocket<D>,
-  timeout: Timeout = 'infinity',
-): Promise<Ok<SslSocket<D>> | Failure<SslReason>> {
-  return handshake(socket, timeout)
+export function ssl_accept<D>(socket: TransportSocket<D>, timeout: Timeout = 'infinity'): Promise<Ok<SslSocket<D>> | Failure<SslReason>> {
+  return harmless(async () => {
+    return handshake(socket, timeout)
+  })
 }
 
 // Talking
@@ -583,11 +606,11 @@ export function peercert(socket: SslSocket<unknown>): Ok<Uint8Array> | Failure<S
 export type ConnectionFact =
   | readonly ['protocol', ProtocolVersion]
   | readonly ['session_resumption', boolean]
-  | readonly ['selected_cipher_suite', string]
+  | readonly ['selected_cipher_suite', CipherSuite | string]
   | readonly ['sni_hostname', string | 'undefined']
 
 /**
- * What was negotiated: `protocol` (`tlsv1.3`), `selected_cipher_suite` by its IANA name, `session_resumption`, `sni_hostname`; all,
+ * What was negotiated: `protocol` (`tlsv1.3`), `selected_cipher_suite`, `session_resumption`, `sni_hostname`; all,
  * or those asked for.
  *
  * @returns `['ok', [[Name, Value], …]]`, or `closed`
@@ -601,10 +624,10 @@ export function connection_information(
   const facts: readonly ConnectionFact[] = [
     ['protocol', versionOf(info)],
     ['session_resumption', info.resumed],
-    ['selected_cipher_suite', info.cipher],
+    ['selected_cipher_suite', suiteByName(info.cipher)],
     ['sni_hostname', info.serverName ?? 'undefined'],
   ]
-  return ['ok', names === undefined ? facts : facts.filter(([name]) => names.includes(name))]
+  return ['ok', Array.isArray(names) ? facts.filter(([name]) => names.includes(name)) : facts]
 }
 
 /** Version and cipher suite, as the old module had them. @returns `['ok', [Version, Cipher]]`, or `closed` */
@@ -645,22 +668,6 @@ export function versions(): readonly VersionFact[] {
 }
 
 /**
- * The cipher suites for a version, `all` that there are or those a socket has by `default`.
- *
- * @returns their names, as `ciphers` takes them
- */
-export function cipher_suites(kind: 'all' | 'default', version: 'tlsv1.2' | 'tlsv1.3'): readonly string[] {
-  const names = getCiphers().map((name) => name.toUpperCase())
-  const suites = names.filter((name) => name.startsWith('TLS_') === (version === 'tlsv1.3'))
-  return kind === 'all' ? suites : suites.filter((name) => version === 'tlsv1.3' || /^ECDHE-.*(GCM|POLY1305)/.test(name))
-}
-
-/** All cipher suites of TLS 1.2, as the old module had them. @returns `['ok', Names]`, joined with colons */
-export function ciphers(): Ok<string> {
-  return ['ok', cipher_suites('all', 'tlsv1.2').join(':')]
-}
-
-/**
  * What does the work, as the old module had it.
  *
  * @returns `['ok', [Node, Compiled, Running]]`: the version of Node, and twice that of its TLS library
@@ -670,8 +677,8 @@ export function version(): Ok<readonly [string, string, string]> {
   return ['ok', [node, `OpenSSL ${openssl}`, `OpenSSL ${openssl}`]]
 }
 
-/** `ssl:start`: nothing has to be started. @returns `'ok'` */
-export function start(): 'ok' {
+/** `ssl:start`: nothing has to be started, whatever kind of application it would be. @returns `'ok'` */
+export function start(_type: 'permanent' | 'transient' | 'temporary' = 'temporary'): 'ok' {
   return 'ok'
 }
 

@@ -1,7 +1,7 @@
 /** `gen_tcp`: connected and listening TCP sockets, and UNIX-domain ones by `{local, Path}`. */
 
 import { connect as dial } from '../index.js'
-import { acceptOn, creation, endpointFor, fromOf, isHost, ListenSocket, openListener } from './erlang-listen.js'
+import { acceptOn, creation, endpointFor, fromOf, isForeign, isHost, ListenSocket, openListener } from './erlang-listen.js'
 import type { Data } from './erlang-messages.js'
 import {
   type ConnectorOption,
@@ -13,7 +13,7 @@ import {
   readOptions,
   type SocketOption,
 } from './erlang-options.js'
-import { current, type Pid } from './erlang-process.js'
+import { current, type Pid, harmless } from './erlang-process.js'
 import { posixReason, type TcpReason } from './erlang-reasons.js'
 import { StreamSocket } from './erlang-socket.js'
 import {
@@ -42,15 +42,17 @@ export class TcpSocket<D = Data> extends StreamSocket<D> {
  *
  * @returns `['ok', ListenSocket]`, or an error: `einval` for options or a port that are none, `eaddrinuse`, `eacces`, `eaddrnotavail`
  */
-export async function listen<const O extends readonly TcpListenOption[]>(
+export function listen<const O extends readonly TcpListenOption[]>(
   port: number,
   options: O,
 ): Promise<Ok<ListenSocket<DataOf<O>>> | Failure<TcpReason>> {
-  const stream = defaultSettings('tcp')
-  const place = defaultPlace()
-  if (!isWhole(port, 0, 65_535) || !readOptions(options, 'listen', { stream, place, others: {} })) return ['error', 'einval']
-  const opened = await openListener(port, stream, place)
-  return opened[0] === 'ok' ? ['ok', new ListenSocket<DataOf<O>>('tcp', opened[1], stream, current())] : opened
+  return harmless(async () => {
+    const stream = defaultSettings('tcp')
+    const place = defaultPlace()
+    if (!isWhole(port, 0, 65_535) || !readOptions(options, 'listen', { stream, place, others: {} })) return ['error', 'einval']
+    const opened = await openListener(port, stream, place)
+    return opened[0] === 'ok' ? ['ok', new ListenSocket<DataOf<O>>('tcp', opened[1], stream, current())] : opened
+  })
 }
 
 /**
@@ -59,14 +61,13 @@ export async function listen<const O extends readonly TcpListenOption[]>(
  *
  * @returns `['ok', Socket]`, or an error: `timeout`, `closed`, `einval` for what is no listening socket
  */
-export async function accept<D>(
-  listenSocket: ListenSocket<D>,
-  timeout: Timeout = 'infinity',
-): Promise<Ok<TcpSocket<D>> | Failure<TcpReason>> {
-  if (!(listenSocket instanceof ListenSocket) || listenSocket.kind !== 'tcp' || !isTimeout(timeout)) return ['error', 'einval']
-  const accepted = await acceptOn(listenSocket, timeout)
-  if (accepted[0] === 'error') return accepted
-  return ['ok', new TcpSocket<D>('tcp', accepted[1], listenSocket.settings, current())]
+export function accept<D>(listenSocket: ListenSocket<D>, timeout: Timeout = 'infinity'): Promise<Ok<TcpSocket<D>> | Failure<TcpReason>> {
+  return harmless(async () => {
+    if (!(listenSocket instanceof ListenSocket) || listenSocket.kind !== 'tcp' || !isTimeout(timeout)) return ['error', 'einval']
+    const accepted = await acceptOn(listenSocket, timeout)
+    if (accepted[0] === 'error') return accepted
+    return ['ok', new TcpSocket<D>('tcp', accepted[1], listenSocket.settings, current())]
+  })
 }
 
 /**
@@ -75,34 +76,38 @@ export async function accept<D>(
  *
  * @returns `['ok', Socket]`, or an error: `timeout`, `econnrefused`, `nxdomain`, `einval`, …
  */
-export async function connect<const O extends readonly TcpConnectOption[]>(
+export function connect<const O extends readonly TcpConnectOption[]>(
   address: HostAddress | LocalAddress,
   port: number,
   options: O,
   timeout: Timeout = 'infinity',
 ): Promise<Ok<TcpSocket<DataOf<O>>> | Failure<TcpReason>> {
-  const stream = defaultSettings('tcp')
-  const place = defaultPlace()
-  // No port at all, as the system has it.
-  if (port === 0 && isHost(address)) return ['error', 'econnrefused']
-  const to = endpointFor(address, port, 'tcp')
-  if (to === undefined || !isTimeout(timeout) || !readOptions(options, 'connect', { stream, place, others: {} })) return ['error', 'einval']
-  const process = current()
-  process.mustLive()
-  const local = to.transport === 'unix'
-  try {
-    const connection = await dial(to, {
-      owner: process.owner,
-      timeout: timeout === 'infinity' ? Number.POSITIVE_INFINITY : Math.max(1, timeout),
-      ...(!local && place.family !== undefined && { family: place.family }),
-      ...fromOf(place),
-      ...creation(stream, local),
-    })
-    return ['ok', new TcpSocket<DataOf<O>>('tcp', connection, stream, process)]
-  } catch (error) {
+  return harmless(async () => {
+    const stream = defaultSettings('tcp')
+    const place = defaultPlace()
+    // No port at all, as the system has it.
+    if (port === 0 && isHost(address)) return ['error', 'econnrefused']
+    const to = endpointFor(address, port, 'tcp')
+    if (to === undefined || !isTimeout(timeout) || !readOptions(options, 'connect', { stream, place, others: {} }))
+      return ['error', 'einval']
+    if (isForeign(address, place.family)) return ['error', 'eafnosupport']
+    const process = current()
     process.mustLive()
-    return ['error', posixReason(error)]
-  }
+    const local = to.transport === 'unix'
+    try {
+      const connection = await dial(to, {
+        owner: process.owner,
+        timeout: timeout === 'infinity' ? Number.POSITIVE_INFINITY : Math.max(1, timeout),
+        ...(!local && place.family !== undefined && { family: place.family }),
+        ...fromOf(place),
+        ...creation(stream, local),
+      })
+      return ['ok', new TcpSocket<DataOf<O>>('tcp', connection, stream, process)]
+    } catch (error) {
+      process.mustLive()
+      return ['error', posixReason(error)]
+    }
+  })
 }
 
 /**
@@ -112,25 +117,27 @@ export async function connect<const O extends readonly TcpConnectOption[]>(
  * @returns `['ok', Socket]`, or an error: `ebadf` there is none, `enotsock`, `enotconn`, `einval` another kind of socket, `eexist` another
  *   socket of this program has it, `enotsup` the driver cannot
  */
-export async function fdopen<const O extends readonly SocketOption[]>(
+export function fdopen<const O extends readonly SocketOption[]>(
   fd: number,
   options: O,
 ): Promise<Ok<TcpSocket<DataOf<O>>> | Failure<TcpReason>> {
-  const asked = { stream: defaultSettings('tcp'), place: defaultPlace(), others: {} }
-  if (!isDescriptor(fd) || !readOptions(options, 'set', asked)) return ['error', 'einval']
-  const process = current()
-  process.mustLive()
-  try {
-    const connection = await dial({ fd }, { owner: process.owner })
-    const socket = new TcpSocket<DataOf<O>>('tcp', connection, defaultSettings('tcp'), process)
-    const set = socket.setopts(options)
-    if (set === 'ok') return ['ok', socket]
-    await socket.close()
-    return ['error', set]
-  } catch (error) {
+  return harmless(async () => {
+    const asked = { stream: defaultSettings('tcp'), place: defaultPlace(), others: {} }
+    if (!isDescriptor(fd) || !readOptions(options, 'set', asked)) return ['error', 'einval']
+    const process = current()
     process.mustLive()
-    return ['error', posixReason(error)]
-  }
+    try {
+      const connection = await dial({ fd }, { owner: process.owner })
+      const socket = new TcpSocket<DataOf<O>>('tcp', connection, defaultSettings('tcp'), process)
+      const set = socket.setopts(options)
+      if (set === 'ok') return ['ok', socket]
+      await socket.close()
+      return ['error', set]
+    } catch (error) {
+      process.mustLive()
+      return ['error', posixReason(error)]
+    }
+  })
 }
 
 /** Why a function cannot do with this socket, if so. */

@@ -99,6 +99,9 @@ export function isIpTuple(value: unknown): value is IpTuple {
 /** The text of an address: `127.0.0.1`, `::1`. */
 export function ipTextOf(tuple: IpTuple): string {
   if (tuple.length === 4) return tuple.join('.')
+  // IPv4 in the form of IPv6 (RFC 4291, section 2.5.5.2).
+  if (tuple.slice(0, 6).join() === '0,0,0,0,0,65535')
+    return `::ffff:${[tuple[6] >> 8, tuple[6] & 255, tuple[7] >> 8, tuple[7] & 255].join('.')}`
   const text = tuple.map((word) => word.toString(16)).join(':')
   return new URL(`http://[${text}]/`).hostname.slice(1, -1)
 }
@@ -118,6 +121,17 @@ export function ipTupleOf(text: string): IpTuple | undefined {
   return isIpTuple(tuple) ? tuple : undefined
 }
 
+/** One to four numbers, decimal, hexadecimal or octal, of which the last stands for all bytes that are left (`inet_aton`). */
+export function looseIp4(text: string): Ip4Tuple | undefined {
+  const parts = text.split('.')
+  if (parts.length > 4 || !parts.every((part) => /^(?:0x[0-9a-f]{1,8}|0[0-7]{0,11}|[1-9]\d{0,9})$/i.test(part))) return undefined
+  const numbers = parts.map((part) => (/^0\d/.test(part) ? Number.parseInt(part, 8) : Number(part)))
+  const last = numbers.pop() as number
+  if (numbers.some((number) => number > 255) || last >= 256 ** (4 - numbers.length)) return undefined
+  for (let rest = 3 - numbers.length; rest >= 0; rest--) numbers.push(Math.floor(last / 256 ** rest) % 256)
+  return numbers as unknown as Ip4Tuple
+}
+
 /** In a pattern: anything at all. */
 export const _: unique symbol = Symbol('_')
 
@@ -125,8 +139,11 @@ export const _: unique symbol = Symbol('_')
 export function matches(pattern: unknown, value: unknown): boolean {
   if (pattern === _) return true
   if (typeof pattern === 'function') return pattern === value || Boolean((pattern as (value: unknown) => unknown)(value))
-  if (Array.isArray(pattern))
-    return Array.isArray(value) && pattern.length === value.length && pattern.every((part, i) => matches(part, value[i]))
+  if (Array.isArray(pattern)) {
+    if (!Array.isArray(value) || pattern.length !== value.length) return false
+    for (let i = 0; i < pattern.length; i++) if (!matches(pattern[i], value[i])) return false
+    return true
+  }
   if (pattern instanceof Uint8Array && value instanceof Uint8Array)
     return pattern.length === value.length && pattern.every((byte, i) => byte === value[i])
   return Object.is(pattern, value)

@@ -6,6 +6,7 @@ import * as tls from 'node:tls'
 import { type ClientTlsOptions, type IdentityOptions, ServerTls } from '../index.js'
 import type { Role } from './erlang-options.js'
 import type { SslAtom } from './erlang-reasons.js'
+import { type CipherSuite, isSuite, opensslName } from './erlang-suites.js'
 import { isByte, isWhole } from './erlang-terms.js'
 
 /** 0: do not verify; 1: verify, a client may have no certificate; 2: a client must have one. */
@@ -20,7 +21,7 @@ export type TlsOption =
   | readonly ['keyfile', string]
   | readonly ['password', string]
   | readonly ['cacertfile', string]
-  | readonly ['ciphers', string | readonly string[]]
+  | readonly ['ciphers', string | readonly (string | CipherSuite)[]]
   | readonly ['cachetimeout', number]
   | readonly ['cert', Uint8Array | readonly Uint8Array[]]
   | readonly ['key', readonly [string, Uint8Array]]
@@ -128,8 +129,15 @@ const SHARED: Readonly<Record<string, Setter>> = {
   keyfile: text('keyfile'),
   password: text('password'),
   cacertfile: text('cacertfile'),
-  ciphers: (value, into) =>
-    (typeof value === 'string' || isTexts(value)) && set(into, 'ciphers', typeof value === 'string' ? value : value.join(':')),
+  ciphers: (value, into) => {
+    if (typeof value === 'string') return set(into, 'ciphers', value)
+    // An empty list is what an empty text is: what the library has by default.
+    return (
+      Array.isArray(value) &&
+      value.every((one) => typeof one === 'string' || isSuite(one)) &&
+      set(into, 'ciphers', value.map((one) => opensslName(one) ?? String(one)).join(':'))
+    )
+  },
   // Sessions are tickets, which say themselves how long they last.
   cachetimeout: (value) => isWhole(value, 0),
   cert: (value, into) => (isBytes(value) || (isDers(value) && value.length > 0)) && set(into, 'cert', isBytes(value) ? [value] : value),
@@ -241,6 +249,7 @@ function identity(choice: TlsChoice): IdentityOptions | Unusable | undefined {
 function knownCiphers(list: string): string | undefined {
   return list
     .split(/[:, ]+/)
+    .map((name) => opensslName(name) ?? name)
     .filter((name) => name !== '' && isCipher(name))
     .join(':')
 }
@@ -255,6 +264,19 @@ function isCipher(name: string): boolean {
     // The only answer to a name that is none.
     return false
   }
+}
+
+/**
+ * The places in {@link ORDER} of the versions that `versions` and `ciphers` leave: a list that names suites alone is the whole of them,
+ * where the TLS library would go on with its own for TLS 1.3.
+ */
+function versionsOf(versions: readonly ProtocolVersion[] | undefined, ciphers: string | undefined): readonly number[] | undefined {
+  const names = ciphers?.split(':').filter((name) => !/^[!+@-]/.test(name)) ?? []
+  const places = versions?.map((version) => ORDER.indexOf(version))
+  if (names.length === 0 || names.some((name) => opensslName(name) === undefined)) return places
+  const newest = ORDER.length - 1
+  const has = (isNew: boolean) => names.some((name) => name.startsWith('TLS_') === isNew)
+  return (places ?? [newest - 1, newest]).filter((place) => has(place === newest))
 }
 
 interface SharedSettings extends IdentityOptions {
@@ -279,7 +301,8 @@ function shared(choice: TlsChoice): SharedSettings | Unusable {
   if (given instanceof Unusable) return given
   const ciphers = choice.ciphers === '' ? undefined : knownCiphers(choice.ciphers)
   if (ciphers === '' || ciphers?.split(':').every((name) => /^[!+@-]/.test(name))) return new Unusable('ecipher')
-  const places = versions?.map((version) => ORDER.indexOf(version))
+  const places = versionsOf(versions, ciphers)
+  if (places?.length === 0) return new Unusable('ecipher')
   return {
     ...own,
     ...(given !== undefined && { ca: given.map(String).join('') }),

@@ -12,10 +12,10 @@ import {
   sameAddress,
 } from '../index.js'
 import type { Data, HeaderData } from './erlang-messages.js'
-import { type ActiveMode, isCount, isDescriptor } from './erlang-options.js'
-import { alarm, current, Exit, keep, Linkable, type Pid, Process, processOf } from './erlang-process.js'
+import { type ActiveMode, isCount, isDescriptor, systemValue } from './erlang-options.js'
+import { alarm, current, Exit, keep, Linkable, type Pid, Process, processOf, harmless } from './erlang-process.js'
 import { posixReason, type UdpReason } from './erlang-reasons.js'
-import { addressPair, type SocketAddress } from './erlang-socket.js'
+import { addressPair, type SocketAddress, withHeader } from './erlang-socket.js'
 import {
   type Failure,
   type HostAddress,
@@ -172,7 +172,7 @@ export class UdpSocket<D = Data> {
 
   #shaped({ from, data }: Datagram): Received<unknown> {
     const { mode, header } = this.#settings
-    const shaped = mode === 'list' ? textOf(data) : header === 0 ? data : [...data.subarray(0, header), data.slice(header)]
+    const shaped = mode === 'list' ? textOf(data) : withHeader(data, header)
     if (from.family === 'unix') return [['local', from.path], 0, shaped]
     return [ipTupleOf(from.address) as IpTuple, from.port, shaped]
   }
@@ -345,8 +345,15 @@ export class UdpSocket<D = Data> {
     if (!Array.isArray(names)) return undefined
     const { mode, active, header, broadcast, reuseaddr } = this.#settings
     const values: Readonly<Record<string, unknown>> = { mode, active, header, reuseaddr, broadcast: broadcast ?? false }
-    const found = (names as readonly string[]).map((name) => [name, Object.hasOwn(values, name) ? values[name] : undefined] as const)
-    return found.some(([, value]) => value === undefined) ? undefined : found
+    const found: (readonly [string, unknown])[] = []
+    for (const name of names as readonly string[]) {
+      const system = Object.hasOwn(SYSTEM, name) ? SYSTEM[name] : undefined
+      const value =
+        system !== undefined ? systemValue(() => this.#socket.get(system)) : Object.hasOwn(values, name) ? values[name] : undefined
+      if (value === undefined && system === undefined) return undefined
+      if (value !== undefined) found.push([name, value])
+    }
+    return found
   }
 
   /** @internal */
@@ -360,6 +367,15 @@ export class UdpSocket<D = Data> {
       send_pend: this.#socket.stats.unsent,
     }
   }
+}
+
+/** Options whose value the system knows. */
+const SYSTEM: Readonly<Record<string, 'receiveBuffer' | 'sendBuffer' | 'ttl' | 'multicastTtl' | 'multicastLoopback'>> = {
+  recbuf: 'receiveBuffer',
+  sndbuf: 'sendBuffer',
+  ttl: 'ttl',
+  multicast_ttl: 'multicastTtl',
+  multicast_loop: 'multicastLoopback',
 }
 
 function defaults(): Settings {
@@ -455,38 +471,40 @@ function applyUdp(socket: DatagramSocket, settings: Settings, memberships: reado
  *
  * @returns `['ok', Socket]`, or an error: `einval`, `eaddrinuse`, `eacces`, `eaddrnotavail`
  */
-export async function open<const O extends readonly UdpOption[] = readonly []>(
+export function open<const O extends readonly UdpOption[] = readonly []>(
   port: number,
   options?: O,
 ): Promise<Ok<UdpSocket<UdpDataOf<O>>> | Failure<UdpReason>> {
-  const settings = defaults()
-  const memberships: Membership[] = []
-  if (!isWhole(port, 0, 65_535) || !readUdpOptions(options ?? [], settings, memberships, false)) return ['error', 'einval']
-  const process = current()
-  process.mustLive()
-  const { ip, reuseaddr, fd } = settings
-  // What is bound already has its place.
-  if (fd !== undefined && (port !== 0 || ip !== undefined)) return ['error', 'einval']
-  if (ip?.length === 8) settings.family = 6
-  const host = ip !== undefined ? ipTextOf(ip) : settings.family === 6 ? '::' : '0.0.0.0'
-  try {
-    const { owner } = process
-    const socket =
-      fd === undefined
-        ? await bind({ transport: 'udp', host, port }, { owner, ...(reuseaddr && { reuseAddress: true }) })
-        : await bind({ fd }, { owner })
-    if (fd !== undefined) settings.family = socket.local.family === 'ipv6' ? 6 : 4
-    try {
-      applyUdp(socket, settings, memberships)
-    } catch (error) {
-      socket.abort()
-      throw error
-    }
-    return ['ok', new UdpSocket<UdpDataOf<O>>(socket, settings, process)]
-  } catch (error) {
+  return harmless(async () => {
+    const settings = defaults()
+    const memberships: Membership[] = []
+    if (!isWhole(port, 0, 65_535) || !readUdpOptions(options ?? [], settings, memberships, false)) return ['error', 'einval']
+    const process = current()
     process.mustLive()
-    return ['error', posixReason(error)]
-  }
+    const { ip, reuseaddr, fd } = settings
+    // What is bound already has its place.
+    if (fd !== undefined && (port !== 0 || ip !== undefined)) return ['error', 'einval']
+    if (ip?.length === 8) settings.family = 6
+    const host = ip !== undefined ? ipTextOf(ip) : settings.family === 6 ? '::' : '0.0.0.0'
+    try {
+      const { owner } = process
+      const socket =
+        fd === undefined
+          ? await bind({ transport: 'udp', host, port }, { owner, ...(reuseaddr && { reuseAddress: true }) })
+          : await bind({ fd }, { owner })
+      if (fd !== undefined) settings.family = socket.local.family === 'ipv6' ? 6 : 4
+      try {
+        applyUdp(socket, settings, memberships)
+      } catch (error) {
+        socket.abort()
+        throw error
+      }
+      return ['ok', new UdpSocket<UdpDataOf<O>>(socket, settings, process)]
+    } catch (error) {
+      process.mustLive()
+      return ['error', posixReason(error)]
+    }
+  })
 }
 
 function target(address: unknown, port: unknown): EndpointObject | undefined {
@@ -501,15 +519,17 @@ function target(address: unknown, port: unknown): EndpointObject | undefined {
  *
  * @returns `'ok'`, or an error: `einval`, `emsgsize`, `nxdomain`, `econnrefused`, `closed`
  */
-export async function send(socket: UdpSocket<unknown>, data: IoData): Promise<'ok' | Failure<UdpReason>>
-export async function send(socket: UdpSocket<unknown>, to: readonly [HostAddress, number], data: IoData): Promise<'ok' | Failure<UdpReason>>
-export async function send(socket: UdpSocket<unknown>, address: HostAddress, port: number, data: IoData): Promise<'ok' | Failure<UdpReason>>
-export async function send(socket: UdpSocket<unknown>, ...args: readonly unknown[]): Promise<'ok' | Failure<UdpReason>> {
-  if (!(socket instanceof UdpSocket)) return ['error', 'einval']
-  if (args.length === 1) return socket.send(undefined, args[0])
-  const [address, port] = args.length === 2 ? (args[0] as readonly unknown[]) : args
-  const to = target(address, port)
-  return to === undefined ? ['error', 'einval'] : socket.send(to, args.at(-1))
+export function send(socket: UdpSocket<unknown>, data: IoData): Promise<'ok' | Failure<UdpReason>>
+export function send(socket: UdpSocket<unknown>, to: readonly [HostAddress, number], data: IoData): Promise<'ok' | Failure<UdpReason>>
+export function send(socket: UdpSocket<unknown>, address: HostAddress, port: number, data: IoData): Promise<'ok' | Failure<UdpReason>>
+export function send(socket: UdpSocket<unknown>, ...args: readonly unknown[]): Promise<'ok' | Failure<UdpReason>> {
+  return harmless(async () => {
+    if (!(socket instanceof UdpSocket)) return ['error', 'einval']
+    if (args.length === 1) return socket.send(undefined, args[0])
+    const [address, port] = args.length > 2 ? args : Array.isArray(args[0]) ? (args[0] as readonly unknown[]) : []
+    const to = target(address, port)
+    return to === undefined ? ['error', 'einval'] : socket.send(to, args.at(-1))
+  })
 }
 
 /**
@@ -517,19 +537,23 @@ export async function send(socket: UdpSocket<unknown>, ...args: readonly unknown
  *
  * @returns `['ok', [Address, Port, Data]]`, or an error: `timeout`, `closed`, `einval` on an active socket
  */
-export async function recv<D>(
+export function recv<D>(
   socket: UdpSocket<D>,
   length: number,
   timeout: Timeout = 'infinity',
 ): Promise<Ok<Received<D>> | Failure<UdpReason>> {
-  if (!(socket instanceof UdpSocket)) return ['error', 'einval']
-  return (await socket.recv(length, timeout)) as Ok<Received<D>> | Failure<UdpReason>
+  return harmless(async () => {
+    if (!(socket instanceof UdpSocket)) return ['error', 'einval']
+    return (await socket.recv(length, timeout)) as Ok<Received<D>> | Failure<UdpReason>
+  })
 }
 
 /** From now on the socket sends to, and hears of, one peer alone. @returns `'ok'`, or `einval`, `nxdomain`, `closed` */
-export async function connect(socket: UdpSocket<unknown>, address: HostAddress, port: number): Promise<'ok' | Failure<UdpReason>> {
-  const to = target(address, port)
-  return socket instanceof UdpSocket && to !== undefined ? socket.connect(to) : ['error', 'einval']
+export function connect(socket: UdpSocket<unknown>, address: HostAddress, port: number): Promise<'ok' | Failure<UdpReason>> {
+  return harmless(async () => {
+    const to = target(address, port)
+    return socket instanceof UdpSocket && to !== undefined ? socket.connect(to) : ['error', 'einval']
+  })
 }
 
 /** Closes a socket. @returns `'ok'`, also the second time */

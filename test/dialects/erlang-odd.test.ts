@@ -118,6 +118,43 @@ describe('processes that end', () => {
     })
   }
 
+  test('calls that nobody awaits harm nobody when their process is ended', async () => {
+    const { cert, key } = await theFiles()
+    const own = [LOCAL, ['certfile', cert], ['keyfile', key]] as const
+    const [plain, secure] = [ok(await gen_tcp.listen(0, [LOCAL, ...RAW])), ok(await ssl.listen(0, own))]
+    const number = ok(inet.port(plain))
+    const unhandled: unknown[] = []
+    const note = (error: unknown) => void unhandled.push(error)
+    process.on('unhandledRejection', note)
+    for (const call of [
+      () => gen_tcp.connect([127, 0, 0, 1], number, []),
+      () => ssl.connect([127, 0, 0, 1], number, []),
+      () => gen_tcp.listen(0, [LOCAL]),
+      () => ssl.listen(0, own),
+      () => gen_udp.open(0),
+      () => gen_tcp.accept(plain),
+      () => ssl.accept(secure),
+      () => ssl.transport_accept(secure),
+      () => receive('never'),
+    ]) {
+      const one = spawn(() => {
+        void call()
+      })
+      const other = spawn(async () => {
+        void call()
+        await receive('never')
+      })
+      await new Promise((resolve) => setImmediate(resolve))
+      exit(other, 'kill')
+      assert.equal(is_process_alive(one) || is_process_alive(other), false)
+    }
+    await receive(after(50))
+    process.off('unhandledRejection', note)
+    assert.deepEqual(unhandled, [])
+    for (const one of [plain]) await gen_tcp.close(one)
+    await ssl.close(secure)
+  })
+
   test('a process that was ended sends, starts, links and asks nothing any more', async () => {
     const main = self()
     for (const call of [
@@ -237,10 +274,12 @@ describe('arguments that are none', () => {
         () => gen_udp.controlling_process(value, self()),
         () => ssl.setopts(value, []),
         () => ssl.getstat(value),
+        () => ssl.connection_information(value, value),
       ])
         assert.equal(call()[0], 'error')
       assert.equal(await inet.close(value), 'ok')
       assert.equal(await gen_udp.close(value), 'ok')
+      assert.equal((await ssl.handshake_continue(value, value))[0], 'error')
       for (const call of [() => inet.pid(value), () => inet.monitor(value), () => ssl.pid(value)])
         assert.throws(call, (error: unknown) => error instanceof Exit && error.reason === 'badarg')
     }

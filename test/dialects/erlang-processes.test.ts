@@ -18,7 +18,9 @@ import {
   monitor,
   on,
   process_flag,
+  type Pid,
   receive,
+  type Ref,
   self,
   spawn,
   spawn_link,
@@ -72,6 +74,70 @@ describe('receive', () => {
     assert.deepEqual(await receive(['bytes', bytes('ab')], soon), ['bytes', bytes('ab')])
     const [, n] = await (erlang.send(self(), ['n', 11]), receive(['n', big], soon))
     assert.equal(n + 1, 12)
+  })
+
+  test('who waits looks at each new message once, however many there are', async () => {
+    let looks = 0
+    const waiting = receive((message: unknown) => {
+      looks++
+      return message === 'special'
+    })
+    for (let i = 0; i < 1_000; i++) erlang.send(self(), i)
+    erlang.send(self(), 'special')
+    assert.equal(await waiting, 'special')
+    assert.equal(looks, 1_001)
+    for (let i = 0; i < 1_000; i++) assert.equal(await receive(), i)
+  })
+
+  test('several that wait are served in their order, and messages that others leave stay in theirs', async () => {
+    const first = receive(['a', _])
+    const second = receive(['a', _])
+    const third = receive(['b', _], ['a', 9])
+    for (const message of [
+      ['c', 0],
+      ['a', 1],
+      ['c', 2],
+      ['b', 3],
+      ['a', 4],
+      ['a', 5],
+    ])
+      erlang.send(self(), message)
+    assert.deepEqual(
+      [await first, await second, await third],
+      [
+        ['a', 1],
+        ['a', 4],
+        ['b', 3],
+      ],
+    )
+    for (const message of [
+      ['c', 0],
+      ['c', 2],
+      ['a', 5],
+    ])
+      assert.deepEqual(await receive(), message)
+    assert.equal(await receive(_, after(0)), 'timeout')
+  })
+
+  test('a mailbox of 100,000 messages is read from its front, its middle and its end', { timeout: 20_000 }, async () => {
+    const many = 100_000
+    for (let i = 0; i < many; i++) erlang.send(self(), i)
+    assert.equal(await receive(many - 1), many - 1)
+    assert.equal(await receive(50_000), 50_000)
+    const start = performance.now()
+    for (let i = 0; i < many - 1; i++) if (i !== 50_000) assert.equal(await receive(), i)
+    // A tenth of a second; of the square of their number it would be ten.
+    assert.ok(performance.now() - start < 3_000, `${performance.now() - start} ms`)
+    assert.equal(await receive(_, after(0)), 'timeout')
+  })
+
+  test('a test in a pattern that throws is the failure of who waits, and the message stays', async () => {
+    const failing = receive(() => {
+      throw new Error('in the test')
+    })
+    erlang.send(self(), 'stays')
+    await assert.rejects(failing, /in the test/)
+    assert.equal(await receive(), 'stays')
   })
 
   test('messages of one sender come in order, however fast they are', async () => {
@@ -223,8 +289,90 @@ describe('sockets of processes', () => {
     assert.deepEqual(await receive(['EXIT', _, _], soon), ['EXIT', inet.pid(socket), 'broken'])
     assert.deepEqual(await gen_tcp.send(socket, 'x'), ['error', 'closed'])
     await gen_tcp.close(accepted)
-    assert.deepEqual(await receive(['DOWN', ref, _, _, _], soon), ['DOWN', ref, 'process', inet.pid(accepted), 'normal'])
+    assert.deepEqual(await receive(['DOWN', ref, _, _, _], soon), ['DOWN', ref, 'port', accepted, 'normal'])
     await gen_tcp.close(listening)
+  })
+
+  test('monitors of sockets name the socket, say noproc of one that is closed, and are undone', async () => {
+    const listening = ok(await gen_tcp.listen(0, [LOCAL]))
+    const other = ok(await gen_tcp.listen(0, [LOCAL]))
+    const refs = [inet.monitor(listening), inet.monitor(other)]
+    assert.equal(inet.cancel_monitor(refs[1] as Ref), true)
+    assert.equal(inet.cancel_monitor(refs[1] as Ref), false)
+    for (const one of [listening, other]) await gen_tcp.close(one)
+    assert.deepEqual(await receive(['DOWN', _, _, _, _], soon), ['DOWN', refs[0], 'port', listening, 'normal'])
+    const late = inet.monitor(listening)
+    assert.deepEqual(await receive(_, soon), ['DOWN', late, 'port', listening, 'noproc'])
+    const ended = monitor(
+      'process',
+      spawn(() => 1),
+    )
+    await receive(['DOWN', ended, _, _, _], soon)
+    assert.deepEqual([demonitor(ended), demonitor(ended, ['info']), demonitor(ended, ['flush', 'info'])], [true, false, false])
+    const running = spawn(forever)
+    assert.equal(demonitor(monitor('process', running), ['flush', 'info']), true)
+    exit(running, 'kill')
+    assert.equal(await receive(_, after(5)), 'timeout')
+  })
+
+  for (const [how, reason] of [
+    ['returns', 'normal'],
+    ['exits', 'why'],
+    ['is killed', 'killed'],
+  ] as const) {
+    test(`the monitor of a socket whose owner ${how} is told ${reason}`, async () => {
+      const main = self()
+      const listening = ok(await gen_tcp.listen(0, [LOCAL]))
+      const accepting = gen_tcp.accept(listening)
+      const owner = spawn(async () => {
+        erlang.send(main, ['socket', ok(await gen_tcp.connect('127.0.0.1', ok(inet.port(listening)), []))])
+        await receive('go')
+        if (how === 'exits') exit('why')
+      })
+      const accepted = ok(await accepting)
+      const socket = (await receive(['socket', _], soon))[1] as gen_tcp.TcpSocket
+      const ref = inet.monitor(socket)
+      if (how === 'is killed') exit(owner, 'kill')
+      else erlang.send(owner, 'go')
+      assert.deepEqual(await receive(['DOWN', ref, _, _, _], soon), ['DOWN', ref, 'port', socket, reason])
+      for (const one of [accepted, listening]) await inet.close(one)
+    })
+  }
+
+  test('a loop that only looks for messages sees what arrives at a socket', { timeout: 10_000 }, async () => {
+    const listening = ok(await gen_tcp.listen(0, [LOCAL]))
+    const accepting = gen_tcp.accept(listening)
+    const client = ok(await gen_tcp.connect('127.0.0.1', ok(inet.port(listening)), []))
+    const accepted = ok(await accepting)
+    await gen_tcp.send(client, 'x')
+    let looks = 0
+    // A loop that left the others no time would never end.
+    while ((await receive(['tcp', accepted, 'x'], after(0))) === 'timeout') assert.ok(++looks < 100_000)
+    assert.equal(inet.setopts(accepted, [['active', 'once']]), 'ok')
+    for (const one of [client, accepted, listening]) await inet.close(one)
+  })
+
+  test('processes that talk to one another without end leave sockets and timers their turns', { timeout: 10_000 }, async () => {
+    const listening = ok(await gen_tcp.listen(0, [LOCAL]))
+    const accepting = gen_tcp.accept(listening)
+    const client = ok(await gen_tcp.connect('127.0.0.1', ok(inet.port(listening)), []))
+    const accepted = ok(await accepting)
+    let talked = 0
+    const pong = spawn(async () => {
+      for (;;) erlang.send((await receive(['ping', _]))[1] as Pid, 'pong')
+    })
+    const ping = spawn(async () => {
+      for (; talked < 1_000_000; talked++) {
+        erlang.send(pong, ['ping', self()])
+        await receive('pong')
+      }
+    })
+    await gen_tcp.send(client, 'x')
+    assert.deepEqual(await receive(['tcp', accepted, _], soon), ['tcp', accepted, 'x'])
+    assert.equal(await receive('never', after(5)), 'timeout')
+    for (const one of [ping, pong]) exit(one, 'kill')
+    assert.ok(talked < 1_000_000)
+    for (const one of [client, accepted, listening]) await inet.close(one)
   })
 
   test('an active socket holds no more than 1 MiB for an owner that does not look', async () => {

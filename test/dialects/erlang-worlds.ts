@@ -4,7 +4,8 @@ import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { test as nodeTest, type TestContext } from 'node:test'
+import { test as nodeTest, type TestContext, type TestOptions } from 'node:test'
+import { type Connection, listen as coreListen } from 'fairlead'
 import {
   type Data,
   type Failure,
@@ -21,8 +22,15 @@ import {
 import { type Authority, developmentAuthority } from 'fairlead/testing'
 
 /** A test that runs in a process of its own, with an empty mailbox, and leaves no socket behind. */
-export function test(name: string, fn: (t: TestContext) => Promise<void>): void {
-  void nodeTest(name, (t) => new Promise<void>((resolve, reject) => spawn(() => fn(t).then(resolve, reject))))
+export function test(name: string, fn: (t: TestContext) => Promise<void>): void
+export function test(name: string, options: TestOptions, fn: (t: TestContext) => Promise<void>): void
+export function test(name: string, ...rest: readonly unknown[]): void {
+  const fn = rest.at(-1) as (t: TestContext) => Promise<void>
+  void nodeTest(
+    name,
+    rest.length > 1 ? (rest[0] as TestOptions) : {},
+    (t) => new Promise<void>((resolve, reject) => spawn(() => fn(t).then(resolve, reject))),
+  )
 }
 
 /** What `['ok', Value]` holds; any other result fails the test. */
@@ -118,3 +126,14 @@ function sslWorld(version: 'tlsv1.2' | 'tlsv1.3'): World {
 }
 
 export const WORLDS: readonly World[] = [tcpWorld, sslWorld('tlsv1.2'), sslWorld('tlsv1.3')]
+
+/** Passive, in binary mode. */
+export const RAW: readonly SocketOption[] = ['binary', ['active', false]]
+
+/** A passive socket of `gen_tcp` and a plain connection at its other end. */
+export async function withPeer(options: readonly SocketOption[]): Promise<readonly [gen_tcp.TcpSocket, Connection]> {
+  await using listener = await coreListen('tcp://127.0.0.1:0')
+  const port = (listener.local as { port: number }).port
+  const socket = ok(await gen_tcp.connect([127, 0, 0, 1], port, options)) as gen_tcp.TcpSocket
+  return [socket, await listener.accept()]
+}

@@ -311,6 +311,7 @@ describe('reasons', () => {
     ['a self-signed one', { selfSigned: true }, 'eselfsignedcert'],
     ['one of a stranger', { stranger: true }, 'enoissuercert'],
     ['one for another host', { names: ['elsewhere.example'] }, 'epeercert'],
+    ['one of clients', { purpose: 'client' }, 'epeercert'],
     ['one intermediate', { links: 1 }, undefined],
     ['two intermediates', { links: 2 }, 'echaintoolong'],
   ]
@@ -616,7 +617,7 @@ describe("today's functions", () => {
     assert.deepEqual([ssl.start(), ssl.stop(), ssl.seed('x'), ssl.clear_pem_cache()], ['ok', 'ok', 'ok', 'ok'])
     assert.deepEqual(ssl.seed(7 as never), ['error', 'edata'])
     assert.deepEqual(ssl.versions()[1], ['supported', ['tlsv1.3', 'tlsv1.2']])
-    assert.ok(ssl.cipher_suites('all', 'tlsv1.3').includes('TLS_AES_128_GCM_SHA256'))
+    assert.ok(ssl.cipher_suites('all', 'tlsv1.3', 'openssl').includes('TLS_AES_128_GCM_SHA256'))
     assert.ok(ok(ssl.ciphers()).split(':').includes('ECDHE-RSA-AES128-GCM-SHA256'))
     return Promise.resolve()
   })

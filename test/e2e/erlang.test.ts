@@ -3,186 +3,27 @@
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { after, before, describe, test, type TestContext } from 'node:test'
-import { connect as dial, type Connection, listen as coreListen } from 'fairlead'
+import { describe, test, type TestContext } from 'node:test'
+import { connect as dial, listen as coreListen } from 'fairlead'
+import { _, after as afterwards, erlang, exit, gen_udp, inet, process_flag, receive, spawn, ssl } from 'fairlead/erlang'
+import { type Authority } from 'fairlead/testing'
 import {
-  _,
-  after as afterwards,
-  type Data,
-  erlang,
-  exit,
-  type Failure,
-  gen_tcp,
-  gen_udp,
-  inet,
-  type Ok,
-  process_flag,
-  receive,
-  spawn,
-  ssl,
-} from 'fairlead/erlang'
-import { type Authority, developmentAuthority } from 'fairlead/testing'
-import { folder, peerProgram, Program } from './program.js'
-
-let authority: Authority
-let stranger: Authority
-before(async () => {
-  authority = await developmentAuthority()
-  stranger = await developmentAuthority()
-})
-
-/** Evaluates each line of its input, and prints what comes of it. */
-const LOOP = `#!/usr/bin/env escript
-main(_) -> logger:set_primary_config(level, none), {ok, _} = application:ensure_all_started(ssl), process_flag(trap_exit, true), loop(erl_eval:new_bindings()).
-loop(Bindings) ->
-  case io:get_line("") of
-    eof -> halt(0);
-    "forget\\n" -> loop(erl_eval:new_bindings());
-    Line ->
-      {ok, Tokens, _} = erl_scan:string(Line),
-      {ok, Expressions} = erl_parse:parse_exprs(Tokens),
-      loop(try erl_eval:exprs(Expressions, Bindings) of
-        {value, Value, After} -> io:format("=~tw~n", [Value]), After
-      catch Class:Reason -> io:format("!~tw~n", [{Class, Reason}]), Bindings end)
-  end.
-`
-
-let files = 0
-
-/** An Erlang node, one expression after the other. */
-class Erlang {
-  readonly #program: Program
-  readonly files: string
-  #answers = 0
-
-  constructor(t: Pick<TestContext, 'after'>) {
-    this.files = folder(t as TestContext)
-    const script = join(this.files, 'loop.escript')
-    writeFileSync(script, LOOP)
-    this.#program = new Program(t as TestContext, 'escript', [script])
-  }
-
-  /** All variables are free again. */
-  forget(): void {
-    this.#program.send('forget\n')
-  }
-
-  /** The value of an expression, as Erlang writes it; an exception fails the test. */
-  async eval(expression: string): Promise<string> {
-    const { out } = this.#program
-    const which = this.#answers++
-    this.#program.send(`${expression.replaceAll('\n', ' ')}.\n`)
-    const answer = await out.until(new RegExp(`^(?:[^\\n]*\\n){${which}}([=!])([^\\n]*)\\n`))
-    assert.equal(answer[1], '=', `${expression} -> ${answer[2]}`)
-    return answer[2] as string
-  }
-
-  /** Evaluates an expression whose value says nothing, and which may be under way when the test ends. */
-  start(expression: string): void {
-    this.eval(expression).catch(() => undefined)
-  }
-
-  /** A file of its own each time: Erlang remembers what was in one. */
-  write(name: string, text: string): string {
-    const path = join(this.files, `${++files}-${name}`)
-    writeFileSync(path, text, { mode: 0o600 })
-    return path
-  }
-}
-
-/** One node for all tests, as long as they pass. */
-let node: Erlang | undefined
-const ends: (() => unknown)[] = []
-after(async () => {
-  for (const end of ends) await end()
-})
-
-/** A test with an Erlang node, in a process of its own. */
-function against(name: string, fn: (erl: Erlang) => Promise<void>): void {
-  void test(name, async (t) => {
-    if (peerProgram(t, 'escript') === undefined) return
-    node ??= new Erlang({ after: (end: unknown) => void ends.push(end as () => unknown) })
-    const erl = node
-    erl.forget()
-    try {
-      await new Promise<void>((resolve, reject) => spawn(() => fn(erl).then(resolve, reject)))
-    } catch (error) {
-      node = undefined
-      throw error
-    }
-  })
-}
-
-function ok<T>(result: Ok<T> | Failure<unknown>): T {
-  assert.equal(result[0], 'ok', JSON.stringify(result))
-  return result[1] as T
-}
-
-const LOCAL = ['ip', [127, 0, 0, 1]] as const
-const SIZES = [0, 1, 2, 127, 254, 255, 256, 1_023, 16_384, 16_385, 65_534, 65_535, 65_536, 300_000]
-const fits = (packet: number) => SIZES.filter((size) => (packet === 0 ? size > 0 : size < 256 ** packet))
-/** The same bytes in both languages: the first `size` numbers modulo 251. */
-const pattern = (size: number) => new Uint8Array(size).map((_byte, i) => i % 251)
-const PATTERN = 'Pattern = fun(N) -> << <<(I rem 251)>> || I <- lists:seq(0, N - 1) >> end'
-
-type Own = { cert: string; key: string; ca: string }
-async function own(erl: Erlang): Promise<Own> {
-  const { cert, key } = await authority.issue({ names: ['localhost', '127.0.0.1'], purpose: 'both' })
-  return { cert: erl.write('cert.pem', cert), key: erl.write('key.pem', key), ca: erl.write('ca.pem', authority.cert) }
-}
-
-const TRANSPORTS = ['gen_tcp', 'tlsv1.2', 'tlsv1.3'] as const
-type Module = typeof gen_tcp
-/** Both modules have these functions in the same form. */
-const moduleOf = (transport: string): Module => (transport === 'gen_tcp' ? gen_tcp : ssl) as unknown as Module
-const portOf = (socket: unknown) => ok(socket instanceof ssl.SslListenSocket ? ssl.port(socket) : inet.port(socket as gen_tcp.ListenSocket))
-
-interface Pair {
-  readonly ours: Module
-  readonly socket: gen_tcp.TcpSocket
-  /** Name of the module in Erlang; the socket there is bound to `S`. */
-  readonly theirs: string
-}
-
-/** A connection that we or they dialled. `options` and `theirOptions` are of each end. */
-async function pair(
-  erl: Erlang,
-  transport: string,
-  we: 'connect' | 'listen',
-  options: readonly unknown[],
-  theirOptions: string,
-): Promise<Pair> {
-  const ours = moduleOf(transport)
-  const theirs = transport === 'gen_tcp' ? 'gen_tcp' : 'ssl'
-  const { cert, key } = await own(erl)
-  const secure = transport === 'gen_tcp' ? [] : [['versions', [transport]]]
-  const theirSecure = transport === 'gen_tcp' ? '' : `, {versions, ['${transport}']}, {verify, verify_none}`
-  if (we === 'connect') {
-    const credentials = transport === 'gen_tcp' ? '' : `, {certfile, "${cert}"}, {keyfile, "${key}"}`
-    await erl.eval(`{ok, L} = ${theirs}:listen(0, [{ip, {127,0,0,1}}, {reuseaddr, true}, ${theirOptions}${theirSecure}${credentials}])`)
-    const port = await erl.eval(`{ok, {_, Port}} = ${transport === 'gen_tcp' ? 'inet' : 'ssl'}:sockname(L), Port`)
-    const accepting =
-      transport === 'gen_tcp'
-        ? erl.eval('{ok, S} = gen_tcp:accept(L, 5000), ok')
-        : erl.eval('{ok, TS} = ssl:transport_accept(L, 5000), {ok, S} = ssl:handshake(TS, 5000), ok')
-    const socket = ok(await ours.connect([127, 0, 0, 1], Number(port), [...options, ...secure] as never)) as gen_tcp.TcpSocket
-    assert.equal(await accepting, 'ok')
-    return { ours, socket, theirs }
-  }
-  const credentials =
-    transport === 'gen_tcp'
-      ? []
-      : [
-          ['certfile', cert],
-          ['keyfile', key],
-        ]
-  const listening = ok(await ours.listen(0, [LOCAL, ...options, ...secure, ...credentials] as never))
-  const accepting = ours.accept(listening)
-  const connecting = erl.eval(`{ok, S} = ${theirs}:connect({127,0,0,1}, ${portOf(listening)}, [${theirOptions}${theirSecure}], 5000), ok`)
-  const socket = ok(await accepting) as gen_tcp.TcpSocket
-  assert.equal(await connecting, 'ok')
-  return { ours, socket, theirs }
-}
+  against,
+  authority,
+  ends,
+  type Erlang,
+  fits,
+  LOCAL,
+  ok,
+  own,
+  type Own,
+  pair,
+  PATTERN,
+  pattern,
+  stranger,
+  TRANSPORTS,
+} from './erlang-peer.js'
+import { folder } from './program.js'
 
 describe('packets', () => {
   for (const transport of TRANSPORTS) {
@@ -213,39 +54,75 @@ describe('packets', () => {
     }
   }
 
+  const frames = (packet: number) =>
+    [[97, 98, 99], [], [100, 101]].flatMap((data) => [...Array<number>(packet - 1).fill(0), data.length, ...data])
+  const MODES = [false, true, 'once', 2] as const
   for (const transport of TRANSPORTS) {
-    against(`${transport}: frames of Erlang's, cut at every place and joined, are found`, async (erl) => {
-      const { ours, socket, theirs } = await pair(
-        erl,
-        transport,
-        'connect',
-        ['binary', ['packet', 2], ['active', false]],
-        'binary, {packet, raw}, {active, false}, {nodelay, true}',
-      )
-      const frames = '<<0,3,"abc",0,0,0,2,"de">>'
-      for (let at = 0; at <= 11; at++) {
-        await erl.eval(`${theirs}:send(S, binary:part(${frames}, 0, ${at})), ${theirs}:send(S, binary:part(${frames}, ${at}, 11 - ${at}))`)
-        for (const text of ['abc', '', 'de'])
-          assert.equal(String.fromCharCode(...(ok(await ours.recv(socket, 0, 5_000)) as Uint8Array)), text)
-      }
-    })
+    const tag = transport === 'gen_tcp' ? 'tcp' : 'ssl'
+    for (const packet of [1, 2, 4]) {
+      for (const active of MODES) {
+        against(
+          `${transport}, {packet, ${packet}}, {active, ${active}}: frames of Erlang's, cut everywhere and joined, are found`,
+          async (erl) => {
+            const { ours, socket, theirs } = await pair(
+              erl,
+              transport,
+              'connect',
+              ['binary', ['packet', packet], ['active', active]],
+              'binary, {packet, raw}, {active, false}, {nodelay, true}',
+            )
+            const api = (transport === 'gen_tcp' ? inet : ssl) as typeof inet
+            const bytes = frames(packet)
+            await erl.eval(`F = <<${bytes.join(',')}>>`)
+            const late = afterwards(5_000, () => assert.fail('no message'))
+            const next = async (): Promise<unknown> => {
+              if (active === false) return ok(await ours.recv(socket, 0, 5_000))
+              const [what, , data] = (await receive([tag, socket, _], [`${tag}_passive`, socket], late)) as readonly [
+                string,
+                unknown,
+                unknown,
+              ]
+              if (what !== tag) assert.equal(api.setopts(socket, [['active', active]]), 'ok')
+              else if (active === 'once') assert.equal(api.setopts(socket, [['active', 'once']]), 'ok')
+              return what === tag ? data : next()
+            }
+            for (let at = 0; at <= bytes.length; at++) {
+              await erl.eval(`${theirs}:send(S, binary:part(F, 0, ${at})), ${theirs}:send(S, binary:part(F, ${at}, ${bytes.length - at}))`)
+              for (const text of ['abc', '', 'de'])
+                assert.equal(String.fromCharCode(...((await next()) as Uint8Array)), text, `cut at ${at}`)
+            }
+            await erl.eval(`${theirs}:send(S, [F, F, F])`)
+            for (const text of ['abc', '', 'de', 'abc', '', 'de', 'abc', '', 'de'])
+              assert.equal(String.fromCharCode(...((await next()) as Uint8Array)), text, 'joined')
+          },
+        )
 
-    against(`${transport}: our frames, cut at every place and joined, are found by Erlang`, async (erl) => {
-      const { ours, socket, theirs } = await pair(
-        erl,
-        transport,
-        'listen',
-        ['binary', ['active', false], ['nodelay', true]],
-        'binary, {packet, 2}, {active, false}',
-      )
-      const frames = Uint8Array.of(0, 3, 97, 98, 99, 0, 0, 0, 2, 100, 101)
-      for (let at = 0; at <= 11; at++) {
-        await ours.send(socket, frames.slice(0, at))
-        await ours.send(socket, frames.slice(at))
-        const three = '[begin {ok, X} = ' + theirs + ':recv(S, 0, 5000), X end || _ <- [1,2,3]]'
-        assert.equal(await erl.eval(three), '[<<97,98,99>>,<<>>,<<100,101>>]')
+        against(
+          `${transport}, {packet, ${packet}}, {active, ${active}}: our frames, cut everywhere and joined, are found by Erlang`,
+          async (erl) => {
+            const { ours, socket, theirs } = await pair(
+              erl,
+              transport,
+              'listen',
+              ['binary', ['active', false], ['nodelay', true]],
+              `binary, {packet, ${packet}}, {active, ${active}}`,
+            )
+            const setopts = transport === 'gen_tcp' ? 'inet:setopts' : 'ssl:setopts'
+            const next =
+              active === false
+                ? `{ok, X} = ${theirs}:recv(S, 0, 5000), X`
+                : `receive {${tag}, S, X} -> ${active === 'once' ? `ok = ${setopts}(S, [{active, once}]),` : ''} X; {${tag}_passive, S} -> ok = ${setopts}(S, [{active, ${active}}]), Next() after 5000 -> none end`
+            await erl.eval(`Get = fun Next() -> ${next} end`)
+            const bytes = frames(packet)
+            for (let at = 0; at <= bytes.length; at++) {
+              assert.equal(await ours.send(socket, Uint8Array.from(bytes.slice(0, at))), 'ok')
+              assert.equal(await ours.send(socket, Uint8Array.from(bytes.slice(at))), 'ok')
+              assert.equal(await erl.eval('[Get(), Get(), Get()]'), '[<<97,98,99>>,<<>>,<<100,101>>]', `cut at ${at}`)
+            }
+          },
+        )
       }
-    })
+    }
   }
 })
 
@@ -651,105 +528,5 @@ describe('upgrades', () => {
     await accepting
     assert.deepEqual(ssl.negotiated_protocol(socket), ['ok', 'b'])
     assert.deepEqual(ok(ssl.connection_information(socket, ['protocol'])), [['protocol', 'tlsv1.3']])
-  })
-})
-
-/** A value as Erlang writes it. */
-function written(value: unknown, shape: 'list' | 'binary'): string {
-  if (value instanceof Uint8Array) return `<<${value.join(',')}>>`
-  if (typeof value === 'number') return String(value)
-  if (Array.isArray(value)) return `{${value.map((part) => written(part, shape)).join(',')}}`
-  const text = String(value)
-  return shape === 'list' ? `[${[...text].map((letter) => letter.charCodeAt(0)).join(',')}]` : text
-}
-
-describe('decoders', () => {
-  const inputs: Readonly<Record<string, readonly string[]>> = {
-    line: ['ab\none\r\ntail', '\n\n', 'x'],
-    asn1: ['\x30\x03abc\x04\x01z', '\x30\x82\x00\x03abc!', '\x30\x80xy', '\x1f\x81\x01\x02ab\x30', '\x30\x85\x00\x00\x00\x00\x01a'],
-    cdr: ['GIOP\x01\x00\x00\x00\x00\x00\x00\x02abGIOP\x01\x00\x01\x00\x01\x00\x00\x00c', 'GIOX\x01\x00\x00\x00\x00\x00\x00\x02ab'],
-    sunrm: ['\x80\x00\x00\x02ab\x00\x00\x00\x01c\x00'],
-    fcgi: ['\x01\x01\x00\x01\x00\x02\x03\x00ab...\x01\x01\x00\x01\x00\x00\x00\x00', '\x02\x01\x00\x01\x00\x02\x01\x00ab.'],
-    tpkt: ['\x03\x00\x00\x06ab\x03\x00\x00\x04\x03', '\x02\x00\x00\x06ab', '\x03\x00\x00\x02ab'],
-    '1': ['\x02ab\x00\x05c'],
-    '2': ['\x00\x02ab\x00\x00\x00'],
-    '4': ['\x00\x00\x00\x02ab\xff\xff\xff\xffz', '\x7f\xff\xff\xff'],
-  }
-  for (const [packet, streams] of Object.entries(inputs)) {
-    against(`{packet, ${packet}} cuts as Erlang does`, async (erl) => {
-      const type = /^\d$/.test(packet) ? Number(packet) : packet
-      for (const stream of streams) {
-        const data = Buffer.from(stream, 'latin1')
-        await using listener = await coreListen('tcp://127.0.0.1:0')
-        const { port } = listener.local as { port: number }
-        const feed = async () => {
-          const peer: Connection = await listener.accept()
-          await peer.write(data)
-          await peer.end()
-        }
-        void feed()
-        const socket = ok(await gen_tcp.connect([127, 0, 0, 1], port, ['binary', ['packet', type as 'line'], ['active', false]]))
-        const results: string[] = []
-        for (let result: Ok<Data> | Failure<unknown> = ['ok', '']; result[0] === 'ok';) {
-          result = await gen_tcp.recv(socket, 0, 5_000)
-          results.push(result[0] === 'ok' ? written(result[1], 'binary') : String(result[1]))
-        }
-        void feed()
-        const loop = `Get = fun G(T) -> case gen_tcp:recv(T, 0, 5000) of {ok, D} -> [D | G(T)]; {error, R} -> [R] end end`
-        const theirs = await erl.eval(
-          `begin ${loop}, {ok, S} = gen_tcp:connect({127,0,0,1}, ${port}, [binary, {packet, ${packet}}, {active, false}]), Result = Get(S), gen_tcp:close(S), Result end`
-            .replace('begin ', '(fun() -> ')
-            .replace(/ end$/, ' end)()'),
-        )
-        assert.equal(`[${results.join(',')}]`, theirs, JSON.stringify(stream))
-        await gen_tcp.close(socket)
-      }
-    })
-  }
-
-  against('{packet, http} cuts as Erlang does', async (erl) => {
-    const heads = [
-      'GET /x HTTP/1.1\r\nHost: a\r\nX-Foo-bar: v \r\n more\r\ncookie:c\r\n\r\n',
-      'OPTIONS * HTTP/1.0\r\n\r\n',
-      'CONNECT h:80 HTTP/1.1\r\n\r\n',
-      'GET http://h:81/p HTTP/1.1\r\n\r\nGET https://h HTTP/1.1\r\n\r\n',
-      'HTTP/1.0 200 OK\r\nServer: s\r\n\r\n',
-      'HTTP/1.1 404 Not Found at all\nbad line\r\n\r\n',
-      'junk\r\n\r\n',
-      'GET /old\r\n\r\n',
-    ]
-    for (const head of heads) {
-      await using listener = await coreListen('tcp://127.0.0.1:0')
-      const { port } = listener.local as { port: number }
-      const feed = async () => {
-        const peer = await listener.accept()
-        await peer.write(head)
-        await peer.end()
-      }
-      void feed()
-      const socket = ok(
-        await gen_tcp.connect([127, 0, 0, 1], port, [
-          ['packet', 'http'],
-          ['active', false],
-        ]),
-      )
-      const results: string[] = []
-      for (;;) {
-        const result = await gen_tcp.recv(socket, 0, 5_000)
-        if (result[0] === 'error') break
-        results.push(JSON.stringify(result[1]))
-      }
-      void feed()
-      // Strings and atoms are both strings here, tuples and lists both arrays.
-      await erl.eval(
-        `Json = fun J(X) when is_atom(X) -> [$", atom_to_list(X), $"]; J(X) when is_integer(X) -> integer_to_list(X); J(X) when is_tuple(X) -> [$[, lists:join(",", [J(Y) || Y <- tuple_to_list(X)]), $]]; J(X) -> [$", lists:flatmap(fun($\\r) -> "\\\\r"; ($\\n) -> "\\\\n"; (C) -> [C] end, X), $"] end`,
-      )
-      const theirs = await erl.eval(
-        `(fun() -> {ok, S} = gen_tcp:connect({127,0,0,1}, ${port}, [{packet, http}, {active, false}]), Get = fun G() -> case gen_tcp:recv(S, 0, 5000) of {ok, D} -> [[Json(D), 10] | G()]; {error, _} -> [] end end, list_to_binary(Get()) end)()`,
-      )
-      const text = Buffer.from(theirs.slice(2, -2).split(',').map(Number)).toString('latin1')
-      assert.equal(`${results.join('\n')}\n`, text, head)
-      await gen_tcp.close(socket)
-    }
   })
 })
