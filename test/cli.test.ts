@@ -1,15 +1,17 @@
 // The command line as its users meet it: child processes, real sockets, exit codes.
 
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { constants, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { describe, test, type TestContext } from 'node:test'
 import { createServer as createTlsServer } from 'node:tls'
 import fc from 'fast-check'
-import { EXIT_CODES } from 'fairlead'
+import { Broken, EXIT_CODES } from 'fairlead'
 import { Cutter } from '#src/cli/datagrams.js'
+import { join as joined, type Stream } from '#src/cli/join.js'
 import { clientTls } from '#src/cli/security.js'
 import { fairlead, folder, listeningAt, Output, shell } from './e2e/program.js'
 import { accepted, authority, closing, credentials, dialled, digest, echo, everything, listening, PAYLOAD } from './e2e/sockets.js'
@@ -19,6 +21,13 @@ const lines = (text: string): Record<string, unknown>[] =>
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line) as Record<string, unknown>)
+
+/** A named pipe. */
+function named(t: TestContext): string {
+  const path = join(folder(t), 'pipe')
+  execFileSync('mkfifo', [path])
+  return path
+}
 
 describe('arguments', () => {
   test('--version prints the version of the package', async (t) => {
@@ -50,11 +59,14 @@ describe('arguments', () => {
     [['conect'], /unknown command "conect"; did you mean connect\?/],
     [['connect', '--isecure', 'tls://a:1'], /unknown option --isecure; did you mean --insecure\?/],
     [['connect', '-x', 'tcp://a:1'], /unknown option -x/],
-    [['connect', '--keep', 'tcp://a:1'], /connect has no option --keep; listen has/],
+    [['--quiet', 'connect', 'tcp://a:1'], /a command comes first, and its options behind it: fairlead COMMAND --quiet/],
+    [['connect', '--keep', 'tcp://a:1'], /connect has no option --keep; listen has it/],
+    [['connect', '--drain', '1s', 'tcp://a:1'], /connect has no option --drain; up, listen and relay have it/],
     [['connect'], /connect wants ENDPOINT/],
     [['connect', 'tcp://a:1', 'stdio:', 'more'], /unexpected "more"/],
     [['connect', '--timeout', 'soon', 'tcp://a:1'], /--timeout must be a time as 500ms, 5s, 2m or 1h, got "soon"/],
     [['connect', '--timeout'], /--timeout wants a value/],
+    [['connect', '--timeout', '25d', 'tcp://a:1'], /--timeout must be at most 24d, got "25d"/],
     [['connect', '--json=yes', 'tcp://a:1'], /--json takes no value/],
     [['connect', '--driver', 'kernle', 'tcp://a:1'], /--driver must be one of node, kernel, got "kernle"; did you mean kernel\?/],
     [['connect', '--starttls', 'smpt', 'tcp://a:1'], /must be one of smtp.*did you mean smtp\?/],
@@ -244,6 +256,24 @@ describe('pipes', () => {
     assert.match(err, /standard output.*ENOSPC/)
   })
 
+  test('a full disk is told at once, though the input goes on', { skip: !existsSync('/dev/full') && 'no /dev/full' }, async (t) => {
+    const server = createServer((socket) => void socket.on('error', () => undefined).write('some bytes'))
+    const program = shell(t, `exec fairlead connect ${await listening(t, server)} >/dev/full`)
+    assert.equal(await program.exited, EXIT_CODES.SystemFailure)
+    assert.match(program.err.text, /standard output: no space is left on the device \(ENOSPC\)/)
+  })
+
+  test(
+    'programs that share the pipe of standard output find it as it was',
+    { skip: !existsSync('/proc/self/fdinfo') && 'no /proc' },
+    async (t) => {
+      const at = await listening(t, echo())
+      const { out, err } = await shell(t, `(echo hello | fairlead connect ${at}; cat /proc/self/fdinfo/1) | cat`).result()
+      const [, flags = ''] = /^hello\n(?:.*\n)*flags:\s*([0-7]+)/.exec(out) ?? []
+      assert.equal(Number.parseInt(flags, 8) & constants.O_NONBLOCK, 0, out + err)
+    },
+  )
+
   test('an open descriptor as an end', async (t) => {
     const at = await listening(t, echo())
     const cwd = folder(t)
@@ -285,6 +315,49 @@ describe('local ends', () => {
     assert.match(err, /file:\/no\/such\/file: no such file or directory \(ENOENT\)/)
   })
 
+  test('a file that cannot be written is no file that was received', { skip: !existsSync('/dev/full') && 'no /dev/full' }, async (t) => {
+    const program = fairlead(t, ['listen', 'tcp://127.0.0.1:0', 'file:/dev/full'])
+    const at = await listeningAt(program)
+    const { code, err } = await fairlead(t, ['send', '-', at]).finish('the only copy').result()
+    assert.equal(code, EXIT_CODES.Broken)
+    assert.match(err, /ECONNRESET/)
+    assert.equal(await program.exited, EXIT_CODES.SystemFailure)
+    assert.match(program.err.text, /file:\/dev\/full: no space is left on the device \(ENOSPC\)/)
+  })
+
+  test('a named pipe is sent as its writer gives it, and nobody waits for a writer beyond a deadline or Ctrl-C', async (t) => {
+    const path = named(t)
+    const server = createServer()
+    const at = await listening(t, server)
+    const late = fairlead(t, ['connect', '--timeout', '300ms', at, `file:${path}`])
+    assert.equal(await late.exited, EXIT_CODES.DeadlineError)
+    const coming = accepted(server)
+    const stopped = fairlead(t, ['connect', at, `file:${path}`])
+    await coming
+    stopped.interrupt()
+    assert.equal(await stopped.exited, EXIT_CODES.Cancelled)
+
+    const socket = accepted(server)
+    const program = fairlead(t, ['connect', at, `file:${path}`])
+    const all = everything(await socket)
+    shell(t, `printf 'one\\ntwo\\n' >${path}`)
+    assert.equal((await all).toString(), 'one\ntwo\n')
+    assert.equal(await program.exited, 0, program.err.text)
+  })
+
+  test('a named pipe that receives: its reader gets everything; without one nothing counts as received', async (t) => {
+    const path = named(t)
+    const program = fairlead(t, ['listen', '--keep', 'tcp://127.0.0.1:0', `file:${path}`])
+    const at = await listeningAt(program)
+    const { code } = await fairlead(t, ['send', '-', at]).finish('for nobody').result()
+    assert.notEqual(code, 0)
+    await program.err.until(/nobody has the other end of the pipe open \(ENXIO\)/)
+    const reader = shell(t, `exec 3<>${path}; echo ready; exec head -c 5 <&3`)
+    await reader.out.until(/ready/)
+    assert.equal((await fairlead(t, ['send', '-', at]).finish('bytes').result()).code, 0)
+    await reader.out.until(/bytes/)
+  })
+
   test('relay between two local ends', async (t) => {
     const cwd = folder(t)
     writeFileSync(join(cwd, 'in'), 'b\na\n')
@@ -304,6 +377,37 @@ describe('local ends', () => {
     program.interrupt()
     assert.equal(await program.exited, 0)
     assert.throws(() => process.kill(Number(pid), 0), { code: 'ESRCH' })
+  })
+})
+
+test('a second Ctrl-C leaves no program behind', async (t) => {
+  const program = fairlead(t, [
+    'relay',
+    'tcp://127.0.0.1:0',
+    "exec:trap 'echo asked to end >&2; exit' TERM; echo here; for i in $(seq 3000); do sleep 0.01; done",
+  ])
+  const output = new Output(await dialled(await listeningAt(program)))
+  await output.until(/here/)
+  program.interrupt()
+  await program.err.until(/Ctrl-C again/)
+  program.interrupt()
+  assert.equal(await program.exited, EXIT_CODES.Cancelled)
+  await program.err.until(/asked to end/)
+})
+
+describe('joining', () => {
+  test('a peer that stops reading and says why has said why', async () => {
+    const why = new Broken('TLS_FAILED', 'the peer sent alert certificate_required')
+    const told = new Promise<null>((_, reject) => setImmediate(reject, why))
+    const peer: Stream = {
+      read: () => told,
+      write: () => Promise.reject(new Broken('EPIPE', 'the peer no longer reads')),
+      end: async () => undefined,
+      close: async () => undefined,
+      abort: () => undefined,
+    }
+    const local: Stream = { ...peer, read: async () => Buffer.from('hello'), write: async () => undefined }
+    await assert.rejects(joined(peer, local), why)
   })
 })
 
@@ -463,7 +567,9 @@ describe('TLS', () => {
     const wrong = await client('wrong').result()
     assert.equal(wrong.code, EXIT_CODES.TlsError)
     assert.match(wrong.err, /BAD_PASSPHRASE/)
-    assert.notEqual((await fairlead(t, ['connect', '--ca', server.ca, endpoint]).finish('hello').result()).code, 0)
+    const none = await fairlead(t, ['connect', '--ca', server.ca, endpoint]).finish('hello').result()
+    assert.equal(none.code, EXIT_CODES.Broken)
+    assert.match(none.err, /certificate_required \(TLS_FAILED\)/)
   })
 
   test('listen without --cert makes a certificate, kept for the next time, and says how to verify it', async (t) => {

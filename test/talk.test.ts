@@ -128,6 +128,68 @@ describe('the room', () => {
     for (let i = 0; i < 200; i++) a.guest.line('more')
     assert.deepEqual([last(a.heard), a.closed(), last(b.heard)], ['* Too many lines. Goodbye.', true, '* guest-1 left'])
   })
+
+  test('a crowd whose connections break at the first word that is said to them leaves, and the room goes on', () => {
+    const stage = new Stage()
+    const a = stage.enter()
+    let broken = false
+    for (let i = 0; i < 20_000; i++) {
+      // The driver tells of a broken connection in the very write that finds it.
+      const door: Door = { send: () => broken && guest.left(), close: () => undefined }
+      const guest = stage.room.enter('TCP', door)
+    }
+    broken = true
+    a.guest.line('is anybody there?')
+    assert.equal(stage.room.size, 1)
+    a.guest.line('/who')
+    assert.equal(last(a.heard), '* Here: guest-1 (TCP)')
+  })
+
+  test('coming and going is no way around the limit on lines', () => {
+    const stage = new Stage()
+    const a = stage.enter()
+    for (let i = 0; i < 500; i++) {
+      const { guest } = stage.enter()
+      for (let line = 0; line < 20; line++) guest.line('buy this')
+      guest.left()
+      stage.now += 10
+    }
+    const bought = a.heard.filter((line) => line.endsWith('buy this')).length
+    assert.ok(bought <= 20 * (20 + 5 * 4), `${bought} lines`)
+  })
+
+  test('who comes while a crowd comes and goes can speak a moment later', () => {
+    const stage = new Stage()
+    const a = stage.enter()
+    for (let i = 0; i < 500; i++) stage.enter().guest.left()
+    const { guest } = stage.enter()
+    stage.now += 1_000
+    guest.line('may I?')
+    assert.match(last(a.heard) ?? '', /: may I\?$/)
+  })
+
+  test('a crowd that comes, is renamed and goes is not all that the others hear of', () => {
+    const stage = new Stage()
+    const a = stage.enter()
+    for (let i = 0; i < 1_000; i++) {
+      const { guest } = stage.enter()
+      guest.line(`/name crowd-${i}`)
+      guest.left()
+    }
+    assert.ok(a.heard.length < 100, `${a.heard.length} lines`)
+    stage.now += 60_000
+    stage.enter()
+    assert.match(last(a.heard) ?? '', /came in over TCP/)
+  })
+
+  test('/who stays one short line in a crowd', () => {
+    const stage = new Stage()
+    const a = stage.enter()
+    for (let i = 0; i < 2_000; i++) stage.enter()
+    a.guest.line('/who')
+    assert.match(last(a.heard) ?? '', /^\* Here: guest-1 \(TCP\), guest-2 \(TCP\), .* and 1\d\d\d more$/)
+    assert.ok(Buffer.byteLength(last(a.heard) as string) <= 1_200)
+  })
 })
 
 /** The service on a network inside the process. */

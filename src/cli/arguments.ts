@@ -100,7 +100,7 @@ export const OPTIONS: { readonly [K in OptionName]-?: OptionSpec<KindOf<NonNulla
   from: text('Connection', 'ENDPOINT', 'connect from this local address, tcp://192.0.2.7:0'),
   starttls: text('Connection', 'PROTOCOL', `ask for TLS in the words of a protocol: ${STARTTLS.join(', ')}`, STARTTLS),
   mode: text('Connection', 'OCTAL', 'permissions of a UNIX socket that is made (default 600)'),
-  limit: count('Connection', 'N', 'most connections at a time (default 10000), or clients of udp: (1000, with exec: 100)'),
+  limit: count('Connection', 'N', 'most connections at a time (default 10000, of up 1000), or clients of udp: (1000, with exec: 100)'),
   drain: duration('Connection', 'how long connections may take to end after Ctrl-C (default 5s)'),
 
   size: count('Datagrams', 'BYTES', 'most bytes of a datagram that is made from a stream (default 1200)'),
@@ -349,12 +349,14 @@ function known(command: Command, name: string): OptionName {
   if (command.options.includes(name as OptionName)) return name as OptionName
   const where = COMMANDS.filter(({ options }) => options.includes(name as OptionName)).map((other) => other.name)
   if (where.length > 0)
-    throw new UsageError(
-      `${command.name} has no option --${name}; ${where.join(' and ')} ${where.length > 1 ? 'have' : 'has'}`,
-      command.name,
-    )
+    throw new UsageError(`${command.name} has no option --${name}; ${listed(where)} ${where.length > 1 ? 'have' : 'has'} it`, command.name)
   const near = nearestWord(name, command.options)
   throw new UsageError(`unknown option --${printable(name)}${near ? `; did you mean --${near}?` : ''}`, command.name)
+}
+
+/** `up, listen and relay` */
+function listed(words: readonly string[]): string {
+  return [words.slice(0, -1).join(', '), ...words.slice(-1)].filter((part) => part !== '').join(' and ')
 }
 
 /** `-qk` is `-q -k`; no short option takes a value. */
@@ -394,12 +396,16 @@ function notAChoice(name: OptionName, value: string, choices: readonly string[])
 
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
 
+/** What a timer of the runtime can wait for, in milliseconds; one that is longer would fire at once. */
+const LONGEST = 2 ** 31 - 1
+
 /** Milliseconds of `500ms`, `5s`, `1.5m`, `2h`, `1d`; a bare number is seconds. */
 function parseDuration(name: string, value: string, command: string): number {
   const [, digits, unit = 's'] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)?$/.exec(value) ?? []
   const milliseconds = Math.round(Number(digits) * (UNITS[unit] as number))
   if (digits === undefined || milliseconds <= 0)
     throw new UsageError(`--${name} must be a time as 500ms, 5s, 2m or 1h, got ${quote(value)}`, command)
+  if (milliseconds > LONGEST) throw new UsageError(`--${name} must be at most 24d, got ${quote(value)}`, command)
   return milliseconds
 }
 
@@ -447,11 +453,10 @@ export function usageLine(command: Command): string {
 export function commandNamed(name: string): Command {
   const command = COMMANDS.find((one) => one.name === name)
   if (command !== undefined) return command
+  if (name.startsWith('-')) throw new UsageError(`a command comes first, and its options behind it: fairlead COMMAND ${printable(name)} …`)
   const names = COMMANDS.map((one) => one.name)
   const near = nearestWord(name, names)
-  throw new UsageError(
-    `unknown ${name.startsWith('-') ? 'option' : 'command'} ${quote(name)}${near ? `; did you mean ${near}?` : `: expected ${names.join(', ')}`}`,
-  )
+  throw new UsageError(`unknown command ${quote(name)}${near ? `; did you mean ${near}?` : `: expected ${names.join(', ')}`}`)
 }
 
 /** The word that `given` begins, or that is a slip of the hand away. */

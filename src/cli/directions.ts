@@ -4,7 +4,7 @@ import { closeSync, constants, fstatSync, openSync, read, write } from 'node:fs'
 import { Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
 import { StringDecoder } from 'node:string_decoder'
-import { isatty } from 'node:tty'
+import { isatty, ReadStream } from 'node:tty'
 import { Broken, type CodeOf, CODES, printable, SystemFailure } from '../index.js'
 import { ReaderGone } from './join.js'
 
@@ -48,11 +48,19 @@ export class Bell {
 const isGone = (error: unknown): boolean =>
   ['EPIPE', 'ECONNRESET', 'ERR_STREAM_DESTROYED'].includes((error as { code?: string }).code ?? '')
 
+/** What sockets do not fail with. */
+const OF_FILES: Readonly<Record<string, string>> = {
+  EISDIR: 'it is a directory',
+  ENOSPC: 'no space is left on the device',
+  ENXIO: 'nobody has the other end of the pipe open',
+}
+
 /** What a local end fails with, as an error of the library. */
 export function failed(error: unknown, op: string, name: string): Error {
   const code = (error as { code?: string }).code ?? 'UNKNOWN'
-  const table: Record<string, string> = CODES.SystemFailure
-  const why = table[code] ?? (error instanceof Error ? error.message : String(error))
+  const table: Record<string, string> = { ...CODES.SystemFailure, ...OF_FILES }
+  // `ENOSPC: no space left on device, write`
+  const why = table[code] ?? (error instanceof Error ? error.message.replace(/^[A-Z]\w+: (.*), \w+(?: '.*')?$/s, '$1') : String(error))
   if (code === 'ECONNRESET') return new Broken(code, `${name}: ${CODES.Broken.ECONNRESET}`, { op, cause: error })
   return new SystemFailure(code as CodeOf<'SystemFailure'>, `${name}: ${why}`, { op, endpoint: name, cause: error })
 }
@@ -71,9 +79,9 @@ export class NodeSource implements Source {
     this.#stream = stream
   }
 
-  /** Listening for `readable` starts the reading ahead, so it waits for the first reader. */
-  #start(): void {
-    if (this.#started) return
+  /** Listening for `readable` starts the reading ahead, so it waits for the first reader, unless that may come too late. */
+  start(): this {
+    if (this.#started) return this
     this.#started = true
     const wake = () => this.#bell.ring()
     const end = () => {
@@ -90,10 +98,11 @@ export class NodeSource implements Source {
         this.#error ??= { error: failed(error, 'read', this.#name) }
         wake()
       })
+    return this
   }
 
   async read(signal?: AbortSignal): Promise<Uint8Array | null> {
-    this.#start()
+    this.start()
     for (;;) {
       signal?.throwIfAborted()
       const bytes = this.#stream.read() as Buffer | null
@@ -195,23 +204,43 @@ export class FileSource implements Source {
 export class Receipt implements Source {
   readonly #bell: Bell = new Bell()
   #over = false
+  #failure: { readonly error: unknown } | undefined
 
   async read(signal?: AbortSignal): Promise<null> {
-    while (!this.#over) {
+    for (;;) {
+      if (this.#failure !== undefined) throw this.#failure.error
+      if (this.#over) return null
       signal?.throwIfAborted()
       await this.#bell.wait(signal)
     }
-    return null
   }
 
-  /** Everything was taken. */
-  give(): void {
-    this.#over = true
+  /** What makes this receipt true. A sink that fails gives none: whoever sends must not take its end for one. */
+  for(sink: Sink): Sink {
+    const carefully = async (work: Promise<void>) => {
+      try {
+        await work
+      } catch (error) {
+        const told =
+          error instanceof ReaderGone ? new SystemFailure('EPIPE' as CodeOf<'SystemFailure'>, error.message, { cause: error }) : error
+        this.destroy(told)
+        throw told
+      }
+    }
+    return {
+      write: (data) => carefully(sink.write(data)),
+      end: async () => {
+        await carefully(sink.end())
+        this.#over = true
+        this.#bell.ring()
+      },
+      destroy: (reason) => sink.destroy(reason),
+    }
+  }
+
+  destroy(reason: unknown): void {
+    this.#failure ??= { error: reason }
     this.#bell.ring()
-  }
-
-  destroy(_reason: unknown): void {
-    this.give()
   }
 }
 
@@ -293,10 +322,22 @@ function hangUp(fd: number): void {
   if (fd <= 2) openSync('/dev/null', constants.O_RDWR)
 }
 
+/**
+ * The same pipe, opened for us alone. Node's own way of writing to a pipe is never to wait, which is a property of what was
+ * opened: programs that share it, as the commands of `(a; b) | c` do, would fail with EAGAIN ever after.
+ */
+function openedAgain(fd: number): number {
+  try {
+    return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK)
+  } catch {
+    return fd
+  }
+}
+
 export function sourceOf(name: string, fd: number): Source {
   const stat = fstatSync(fd)
-  if (fd === 0 && isatty(0)) return new NodeSource(name, process.stdin)
-  if (stat.isFIFO() || stat.isSocket() || isatty(fd)) {
+  if (isatty(fd)) return new NodeSource(name, fd === 0 ? process.stdin : new ReadStream(fd))
+  if (stat.isFIFO() || stat.isSocket()) {
     return new NodeSource(name, new Socket({ fd, readable: true, writable: false, allowHalfOpen: true }))
   }
   return new FileSource(name, fd)
@@ -313,12 +354,13 @@ export function sinkOf(name: string, fd: number): Sink {
     return new NodeSink(name, socket, () => endOf(socket))
   }
   if (stat.isFIFO()) {
-    const socket = new Socket({ fd, readable: false, writable: true })
+    const own = openedAgain(fd)
+    const socket = new Socket({ fd: own, readable: false, writable: true })
     const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()))
     return new NodeSink(name, socket, async () => {
       socket.destroy()
       await closed
-      if (fd <= 2) hangUp(fd)
+      if (own !== fd || fd <= 2) hangUp(fd)
     })
   }
   return new FileSink(name, fd, () => hangUp(fd))

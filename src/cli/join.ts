@@ -77,7 +77,7 @@ class Join {
   readonly #over: AbortController = new AbortController()
   #quiet = false
   #farewell: NodeJS.Timeout | undefined
-  #failure: { readonly error: unknown } | undefined
+  #failure: { readonly error: unknown; readonly by?: Stream } | undefined
   #activeAt = Date.now()
 
   constructor(a: Stream, b: Stream, o: JoinOptions) {
@@ -121,7 +121,7 @@ class Join {
       try {
         bytes = await from.read({ signal: this.#over.signal })
       } catch (error) {
-        return this.#readFailed(error, to)
+        return this.#readFailed(error, from, to)
       }
       this.#activeAt = Date.now()
       try {
@@ -145,8 +145,10 @@ class Join {
   }
 
   /** Half a stream must not pass for a whole one: what came before is handed on, then the other end is aborted. */
-  async #readFailed(error: unknown, to: Stream): Promise<void> {
+  async #readFailed(error: unknown, from: Stream, to: Stream): Promise<void> {
     if (this.#over.signal.aborted) return
+    // Why a peer stopped reading is in the last thing it said, such as an alert of TLS.
+    if (this.#failure?.by === from) this.#failure = { error }
     await to.flush?.({ timeout: LAST_BYTES }).catch(() => undefined)
     this.#fail(error)
   }
@@ -158,7 +160,9 @@ class Join {
   #writeFailed(error: unknown, to: Stream): void {
     if (this.#over.signal.aborted) return
     if (!(error instanceof ReaderGone)) {
-      this.#failure ??= { error }
+      // What cannot be written to our own output does not get better by waiting for the input.
+      if (to.isOutput) return this.#fail(error)
+      this.#failure ??= { error, by: to }
       return
     }
     if (!to.isOutput) return

@@ -122,9 +122,10 @@ function directionsOf(fd: number): { reads: boolean; writes: boolean } {
 /** A file that is sent. What comes back is counted and dropped. */
 export function fileToSend(path: string): LocalStream {
   const name = `file:${printable(path)}`
-  const fd = opened(name, path, 'r')
-  const source = new FileSource(name, fd)
-  return new LocalStream(name, { source }, { release: closer(fd, source) })
+  // A named pipe that nobody writes to would not even let itself be opened, and Ctrl-C would wait with it.
+  const fd = opened(name, path, constants.O_RDONLY | constants.O_NONBLOCK)
+  const source = sourceOf(name, fd)
+  return new LocalStream(name, { source }, source instanceof FileSource ? { release: closer(fd, source) } : {})
 }
 
 /** Files this process has emptied: the first stream to a file begins it anew, the next ones go on behind it. */
@@ -134,15 +135,16 @@ const begun: Set<string> = new Set()
 export function fileToReceive(path: string): LocalStream {
   const name = `file:${printable(path)}`
   // Append, also the first: several clients at once must not write over each other.
-  const append = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND
+  const append = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NONBLOCK
   const fd = opened(name, path, begun.has(path) ? append : append | constants.O_TRUNC)
   begun.add(path)
   const source = new Receipt()
-  const sink = new FileSink(name, fd, () => source.give())
-  return new LocalStream(name, { source, sink }, { release: closer(fd, sink) })
+  const isPipe = fstatSync(fd).isFIFO()
+  const sink = isPipe ? sinkOf(name, fd) : new FileSink(name, fd, () => undefined)
+  return new LocalStream(name, { source, sink: source.for(sink) }, sink instanceof FileSink ? { release: closer(fd, sink) } : {})
 }
 
-function opened(name: string, path: string, flags: string | number): number {
+function opened(name: string, path: string, flags: number): number {
   try {
     return openSync(path, flags, 0o666)
   } catch (error) {
@@ -154,6 +156,12 @@ function closer(fd: number, part: { readonly busy: Promise<unknown> }): () => Pr
   let closed: Promise<void> | undefined
   return () => (closed ??= part.busy.then(() => closeSync(fd)))
 }
+
+/** Programs that are running. They have process groups of their own, so whoever ends us does not end them. */
+const running: Set<ChildProcess> = new Set()
+process.on('exit', () => {
+  for (const child of running) signalGroup(child, 'SIGTERM')
+})
 
 /** Milliseconds that a program has to exit once its input and output have ended, and again after SIGTERM. */
 const PATIENCE = 5_000
@@ -168,12 +176,16 @@ export function program(command: string, env: Readonly<Record<string, string>> =
   const { stdin, stdout } = child
   if (stdin === null || stdout === null) throw new SystemFailure('UNKNOWN', `${name}: the program has no input or output`)
   const exited = exitOf(child, name)
+  running.add(child)
+  void exited.then(() => running.delete(child))
   const sink = new NodeSink(name, stdin, () => endOf(stdin))
   const release = async (aborted: boolean) => {
     if (aborted) signalGroup(child, 'SIGTERM')
     await gone(child, exited)
   }
-  const stream = new LocalStream(name, { source: new NodeSource(name, stdout), sink }, { release })
+  // Once the program has exited, Node throws away what nobody listens for, and its end is told no more.
+  const source = new NodeSource(name, stdout).start()
+  const stream = new LocalStream(name, { source, sink }, { release })
   return Object.assign(stream, { exited })
 }
 

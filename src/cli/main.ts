@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs'
 import { commandNamed, type Invocation, parseArguments, UsageError } from './arguments.js'
 import { commandHelp, generalHelp } from './help.js'
-import { exitCodeOf, Interrupted, Reporter } from './report.js'
+import { exitCodeOf, Interrupted, print, Reporter } from './report.js'
 import { Session } from './session.js'
 
 type Run = (invocation: Invocation, session: Session) => Promise<number>
@@ -37,10 +37,6 @@ async function main(args: readonly string[]): Promise<number> {
   return run(invocation)
 }
 
-function print(text: string): Promise<number> {
-  return new Promise((resolve) => process.stdout.write(text, () => resolve(0)))
-}
-
 async function run(invocation: Invocation): Promise<number> {
   const { command, options } = invocation
   const reporter = new Reporter(options)
@@ -56,11 +52,12 @@ async function run(invocation: Invocation): Promise<number> {
 }
 
 // A terminal or a log that has gone away is no reason to fail: there is nobody left to tell.
-for (const stream of [process.stderr, process.stdout]) stream.on('error', () => undefined)
+process.stderr.on('error', () => undefined)
 
-// Should the work ever dry up before it is done, that is no success.
-process.exitCode = exitCodeOf(undefined)
 const args = process.argv.slice(2)
+const report = (error: unknown) => new Reporter({ json: args.includes('--json') }).failure(error)
+// Should the work ever dry up before it is done, that is no success, and nothing to be silent about.
+process.once('beforeExit', () => process.exit(report(new Error('nothing is left to wait for, and the work is not done'))))
 main(args)
-  .catch((error: unknown) => new Reporter({ json: args.includes('--json') }).failure(error))
+  .catch(report)
   .then((code) => process.exit(code))

@@ -1,6 +1,7 @@
 /** What the command line tells: notices and failures for people, events for programs, and a progress line. */
 
 import { createHash, type Hash } from 'node:crypto'
+import { isatty } from 'node:tty'
 import { EXIT_CODES, type ErrorClass, formatAddress, type Network, printable, SocketError, type TraceEvent } from '../index.js'
 import { type Options, UsageError } from './arguments.js'
 
@@ -107,7 +108,7 @@ export class Reporter {
     if (this.json) network.trace.subscribe((event) => this.event(event.type, traceFacts(event)))
     else {
       network.trace.subscribe((event) => {
-        if (event.type === 'refused') this.say(`refused ${event.count} connection${event.count === 1 ? '' : 's'}: ${event.reason}`)
+        if (event.type === 'refused') this.say(refusal(event.count, event.reason))
         if (event.type === 'error') this.say(`${event.op}: ${reasonOf(event.error)}`)
       })
     }
@@ -156,11 +157,25 @@ function traceFacts(event: TraceEvent): Record<string, unknown> {
   return { ...facts, report: { ...report, ...(reason && { reason: errorFacts(reason) }) } }
 }
 
+function refusal(count: number, reason: string): string {
+  // How many wait in the queue of the system is not known.
+  if (count === 0) return `who comes now has to wait: ${reason}`
+  return `refused ${count} connection${count === 1 ? '' : 's'}: ${reason}`
+}
+
 /** `1.4 MiB` */
 export function inUnits(bytes: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
   const power = Math.min(units.length - 1, bytes < 1 ? 0 : Math.floor(Math.log2(bytes) / 10))
   return power === 0 ? `${bytes} B` : `${(bytes / 2 ** (10 * power)).toFixed(1)} ${units[power]}`
+}
+
+/**
+ * Writes to standard output, and gives the exit code for that. Nothing else may touch `process.stdout` where it is a pipe:
+ * Node makes it one that never waits, which the programs that share it do not expect.
+ */
+export function print(text: string): Promise<0> {
+  return new Promise((resolve) => process.stdout.on('error', () => undefined).write(text, () => resolve(0)))
 }
 
 export interface Tally {
@@ -179,7 +194,7 @@ const LOOK = 250
  * @param o.total bytes that there are to send
  */
 export function tally(reporter: Reporter, o: { silent?: boolean | undefined; total?: number | undefined } = {}): Tally {
-  if (reporter.json || reporter.quiet || !process.stderr.isTTY || (process.stdout.isTTY && !o.silent))
+  if (reporter.json || reporter.quiet || !process.stderr.isTTY || (isatty(1) && !o.silent))
     return { carried: () => undefined, stop: () => undefined }
   const start = Date.now()
   const counts = { forth: 0, back: 0 }

@@ -21,6 +21,16 @@ const BURST = 20
 const PER_SECOND = 4
 /** Lines refused in a row after which a guest is shown out. */
 const MOST_REFUSED = 100
+/** Most guests at a time: whatever one says goes out as often as there are others. */
+export const MOST_GUESTS = 1_000
+/** Guests that may speak as soon as they come, and how many more each second: coming and going must not be a way around the limit on lines. */
+export const MOST_COMING = 20
+export const COMING_PER_SECOND = 4
+/** Comings, goings and new names that are told in one go, and how many more each second: a crowd must not drown what is said. */
+const MOST_NEWS = 40
+const NEWS_PER_SECOND = 4
+/** Characters of the names that `/who` lists. */
+const MOST_LISTED = 1_000
 
 const HELP = [
   '* Every line you send, everybody else gets. Lines that begin with / are commands:',
@@ -38,11 +48,12 @@ export class Bucket {
   #tokens: number
   #filledAt: number
 
-  constructor(most: number, perSecond: number, now: () => number) {
+  /** @param first how many there are to begin with */
+  constructor(most: number, perSecond: number, now: () => number, first: number = most) {
     this.#most = most
     this.#perSecond = perSecond
     this.#now = now
-    this.#tokens = most
+    this.#tokens = first
     this.#filledAt = now()
   }
 
@@ -60,11 +71,18 @@ export class Bucket {
 export class Room {
   readonly #guests: Map<string, Guest> = new Map()
   readonly #now: () => number
+  readonly #coming: Bucket
+  readonly #news: Bucket
+  /** What was said while something else was being told. */
+  readonly #untold: { readonly but: Guest | undefined; readonly text: string }[] = []
+  #telling = false
   #last = 0
 
   /** @param now milliseconds of a clock that never goes back */
   constructor(now: () => number) {
     this.#now = now
+    this.#coming = new Bucket(MOST_COMING, COMING_PER_SECOND, now)
+    this.#news = new Bucket(MOST_NEWS, NEWS_PER_SECOND, now)
   }
 
   get size(): number {
@@ -73,21 +91,31 @@ export class Room {
 
   /** Somebody came in, by way of `transport`. */
   enter(transport: string, door: Door): Guest {
-    const guest = new Guest(this, door, transport, this.#freeName(), this.#now)
+    const lines = new Bucket(BURST, PER_SECOND, this.#now, this.#coming.take() ? BURST : 0)
+    const guest = new Guest(this, door, transport, this.#freeName(), lines)
     this.#guests.set(keyOf(guest.name), guest)
     door.send(`* Welcome, ${guest.name}. Every line you send, everybody else gets. /name NAME, /who, /help, /quit.`)
-    this.tell(guest, `* ${guest.name} came in over ${transport}`)
+    this.announce(guest, `${guest.name} came in over ${transport}`)
     return guest
   }
 
   /** Sends a line to everybody but one. */
   tell(but: Guest | undefined, text: string): void {
-    for (const guest of [...this.#guests.values()]) if (guest !== but) guest.door.send(text)
+    this.#untold.push({ but, text })
+    // A door that finds its connection broken lets its guest out there and then, which is told in turn.
+    if (this.#telling) return
+    this.#telling = true
+    try {
+      for (let next = this.#untold.shift(); next !== undefined; next = this.#untold.shift())
+        for (const guest of [...this.#guests.values()]) if (guest !== next.but && guest.here) guest.door.send(next.text)
+    } finally {
+      this.#telling = false
+    }
   }
 
-  /** Says goodbye to everybody. */
-  closing(): void {
-    this.tell(undefined, '* The server is closing. Goodbye.')
+  /** @internal Tells what became of a guest, unless there was too much of that lately. */
+  announce(guest: Guest, text: string): void {
+    if (this.#news.take()) this.tell(guest, `* ${text}`)
   }
 
   #freeName(): string {
@@ -108,8 +136,17 @@ export class Room {
     return undefined
   }
 
-  who(): string[] {
-    return [...this.#guests.values()].map(({ name, transport }) => `${name} (${transport})`)
+  /** Who is here, as far as it fits a line. */
+  who(): string {
+    let text = ''
+    let left = this.#guests.size
+    for (const { name, transport } of this.#guests.values()) {
+      const one = `${text === '' ? '' : ', '}${name} (${transport})`
+      if (text.length + one.length > MOST_LISTED) return `${text} and ${left} more`
+      text += one
+      left--
+    }
+    return text
   }
 
   /** @internal */
@@ -133,12 +170,12 @@ export class Guest {
   #here = true
 
   /** @internal made by `room.enter` */
-  constructor(room: Room, door: Door, transport: string, name: string, now: () => number) {
+  constructor(room: Room, door: Door, transport: string, name: string, lines: Bucket) {
     this.door = door
     this.transport = transport
     this.#room = room
     this.#name = name
-    this.#lines = new Bucket(BURST, PER_SECOND, now)
+    this.#lines = lines
   }
 
   get name(): string {
@@ -186,7 +223,7 @@ export class Guest {
       case 'nick':
         return this.#rename(rest.trim())
       case 'who':
-        return this.door.send(`* Here: ${this.#room.who().join(', ')}`)
+        return this.door.send(`* Here: ${this.#room.who()}`)
       case 'help':
         for (const line of HELP) this.door.send(line)
         return
@@ -203,7 +240,7 @@ export class Guest {
     if (objection !== undefined) return this.door.send(`* You are still ${old}: ${objection}.`)
     this.#name = name
     this.door.send(`* You are ${name} now.`)
-    this.#room.tell(this, `* ${old} is ${name} now`)
+    this.#room.announce(this, `${old} is ${name} now`)
   }
 
   /** Shows the guest out with a last word. */
@@ -219,7 +256,7 @@ export class Guest {
     if (!this.#here) return
     this.#here = false
     this.#room.remove(this)
-    this.#room.tell(this, `* ${this.#name} left`)
+    this.#room.announce(this, `${this.#name} left`)
   }
 }
 

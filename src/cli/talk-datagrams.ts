@@ -9,16 +9,12 @@
 
 import { createHmac, randomBytes } from 'node:crypto'
 import { type Address, classify, type Datagram, type DatagramSocket, formatAddress, type Network, SocketError } from '../index.js'
-import { Bucket, type Door, type Guest, LONGEST_LINE, type Room } from './room.js'
+import { Bucket, COMING_PER_SECOND, type Door, type Guest, LONGEST_LINE, MOST_COMING, MOST_GUESTS, type Room } from './room.js'
 
 /** Milliseconds of silence after which a guest has left. */
 const IDLE = 300_000
-const MOST_GUESTS = 1_000
 /** Milliseconds of silence after which an address that was shown out for flooding is heard again. */
 const SHUN = 10_000
-/** Guests that may come in one go, and each second after that: coming and going must not be a way around the limit on lines. */
-const MOST_COMING = 20
-const COMING_PER_SECOND = 4
 /** Bytes a guest may have waiting before lines are left out. */
 const MOST_WAITING = 64 * 1024
 /** Milliseconds that a code is good for, at least. */

@@ -13,8 +13,9 @@ import {
   SystemFailure,
 } from '../index.js'
 import type { Invocation, Options } from './arguments.js'
+import { print } from './report.js'
 import { drained, interrupted } from './serving.js'
-import { Room } from './room.js'
+import { MOST_GUESTS, Room } from './room.js'
 import { developmentCertificate, type Made, stateDirectory } from './security.js'
 import type { Session } from './session.js'
 import { talk } from './talk.js'
@@ -27,7 +28,7 @@ export async function upCommand({ options }: Invocation, session: Session): Prom
   const serving: ServeOptions = {
     tls: { cert: made.cert, key: made.key },
     ...(idle !== undefined && { defaults: { idle } }),
-    ...(options.limit !== undefined && { limits: { connections: options.limit } }),
+    limits: { connections: options.limit ?? MOST_GUESTS },
   }
   const room = new Room(() => network.clock.now())
   const server = await serveSomewhere(session, await wanted(options), serving, talk(room))
@@ -36,7 +37,7 @@ export async function upCommand({ options }: Invocation, session: Session): Prom
   const endpoints = inOrder(server, socket)
   for (const endpoint of endpoints) reporter.event('listening', { endpoint })
   reporter.event('certificate', { ca: made.ca })
-  if (!reporter.json) process.stdout.write(welcome(endpoints, made))
+  if (!reporter.json) void print(welcome(endpoints, made))
   await Promise.race([interrupted(signal), talking])
   await Promise.all([drained(session, server), talking])
   return 0

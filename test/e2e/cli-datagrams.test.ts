@@ -4,12 +4,14 @@ import assert from 'node:assert/strict'
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { createServer, type Socket as TcpSocket } from 'node:net'
 import { join } from 'node:path'
 import { describe, test, type TestContext } from 'node:test'
+import { setTimeout as pause } from 'node:timers/promises'
+import { createServer as createSecureServer } from 'node:tls'
 import { EXIT_CODES } from 'fairlead'
 import { fairlead, folder, listeningAt, peerProgram, Program, shell } from './program.js'
-import { accepted, credentials, digest, listening, PAYLOAD } from './sockets.js'
+import { accepted, credentials, digest, everything, listening, PAYLOAD } from './sockets.js'
 
 /** A datagram socket of the platform, with what came to it. */
 class Peer {
@@ -52,6 +54,15 @@ class Peer {
   send(text: string, to: string | RemoteInfo): void {
     const port = typeof to === 'string' ? Number(to.split(':').at(-1)) : to.port
     this.socket.send(text, port, '127.0.0.1')
+  }
+}
+
+/** Whether the process whose number is in a file is there, or will be. */
+function isRunning(pidFile: string): boolean {
+  try {
+    return process.kill(Number(readFileSync(pidFile, 'utf8')), 0)
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH'
   }
 }
 
@@ -474,6 +485,28 @@ describe('send', () => {
     const { code, err } = await fairlead(t, ['send', 'exec:echo part; exit 3', await listening(t, server)]).result()
     assert.equal(code, 1)
     assert.match(err, /ended with exit code 3/)
+  })
+
+  test('what a program said before there was a connection is sent, and its end', async (t) => {
+    const { ca, pem } = await credentials(t)
+    const pidFile = join(folder(t), 'pid')
+    const secure = createSecureServer(pem)
+    const server = createServer(async (socket) => {
+      // The handshake begins when the program has exited and the runtime knows it.
+      while (isRunning(pidFile)) await pause(5)
+      secure.emit('connection', socket)
+    })
+    const at = (await listening(t, server)).replace('tcp:', 'tls:')
+    const said = once(secure, 'secureConnection').then(async ([socket]) => (await everything(socket as TcpSocket)).toString())
+    const { code, err } = await fairlead(t, [
+      'send',
+      '--ca',
+      ca,
+      `exec:echo $$ > ${pidFile}.new; mv ${pidFile}.new ${pidFile}; echo all of it`,
+      at,
+    ]).result()
+    assert.equal(code, 0, err)
+    assert.equal(await said, 'all of it\n')
   })
 
   test('over UDP in datagrams of --size at --rate, and it is plain that nobody confirms them', async (t) => {
