@@ -18,7 +18,6 @@ const DRIVER_TYPES = [
     'relay',
     'passing',
     'adopt',
-    'send-file',
     'interop',
     'lifetime',
     'owner',
@@ -50,7 +49,7 @@ const DOORS = ['index', 'testing/index', 'drivers/kernel', 'dialects/dictu', 'di
 
 const LONGEST_FILE = 800
 /** Lines of code, neither blank nor comment, of the files directly in src/; docs/architecture.md says what they are. */
-const LARGEST_CORE = 12_200
+const LARGEST_CORE = 11_700
 const DEEPEST = 2
 /** Names of a mechanism, not of a topic: each becomes a drawer. */
 const DRAWERS = /^(?:utils?|common|helpers?|types|interfaces|constants|core|misc|shared|lib)(?:\.ts)?$/

@@ -22,7 +22,7 @@ import {
   type SettableName,
 } from './options.js'
 import type { Origin } from './lifetime.js'
-import { guard, type Member, move, type Owned, type Owner, placeOf, tell } from './owner.js'
+import { guard, type Member, move, type Owned, type Owner, placeOf, tell, tellClosed, tellOpened } from './owner.js'
 import { descriptorOf, type Giver, giveUp, mustGive } from './passing.js'
 import { type Readiness, refusedBy, type Wanted, type Watched } from './select.js'
 import type { Bytes, CloseReport, Defaults, Wait } from './stream.js'
@@ -164,8 +164,7 @@ class Bond implements Member {
   close(o?: Wait): Promise<CloseReport> {
     const { listener } = this
     if (listener !== undefined) return listener.close(o)
-    if (this.over !== undefined) return this.closed
-    this.end(new Closed('CLOSED', CODES.Closed.CLOSED, { op: 'close' }), undefined)
+    if (this.over === undefined) this.end(new Closed('CLOSED', CODES.Closed.CLOSED, { op: 'close' }), undefined)
     return this.closed
   }
 
@@ -181,15 +180,14 @@ class Bond implements Member {
     this.#handle.close(() => {
       this.countUnserved()
       const report: CloseReport = Object.freeze({ clean: reason === undefined, unsent: 0, ...(reason && { reason }) })
-      this.tellClose('listener', this.id, this.#openedAt, report)
+      this.tellClosed('listener', this.id, this.#openedAt, report)
       this.owner.remove(this, false)
       this.#settle(report)
     })
   }
 
-  tellClose(kind: 'listener' | 'connection', id: number, openedAt: number, report: CloseReport): void {
-    const { shared } = this.owner
-    tell(shared, { type: 'close', kind, id, report, bytesRead: 0, bytesWritten: 0, duration: shared.clock.now() - openedAt })
+  tellClosed(kind: 'listener' | 'connection', id: number, openedAt: number, report: CloseReport): void {
+    tellClosed(this.owner.shared, openedAt, { kind, id, report, bytesRead: 0, bytesWritten: 0 })
   }
 
   /** Tells what the driver has dropped since it was last looked at. */
@@ -240,7 +238,6 @@ export class Listener implements Owned, Watched {
   #paused = true
   #pumping = false
   #pumpAgain = false
-  #refusal: SocketError | undefined
   #stopRetry: (() => void) | undefined
   #stopBudget: (() => void) | undefined
   readonly #counts = { accepted: 0, refused: 0, vanished: 0, exhausted: 0, handshaking: 0, handshakeFailures: 0 }
@@ -276,7 +273,7 @@ export class Listener implements Owned, Watched {
         if (listener !== undefined) listener.#pump()
       },
     })
-    this.#announce(this.id, 'listener', 'bound', undefined)
+    tellOpened(owner, { kind: 'listener', id: this.id, role: 'bound', driver }, this.local, undefined)
   }
 
   get owner(): Owner {
@@ -295,6 +292,11 @@ export class Listener implements Owned, Watched {
     const connection = (await this.#next(o)).given(where)
     if (shouldYield()) await turn()
     return connection
+  }
+
+  /** Why nothing is accepted any more. */
+  get #refusal(): SocketError | undefined {
+    return this.#bond.over
   }
 
   #next(o: Wait | undefined): Promise<Connection> {
@@ -371,17 +373,18 @@ export class Listener implements Owned, Watched {
 
   /** @internal for `sendDescriptors` */
   get giver(): Giver {
-    const facts = (op: string) => this.#facts(op)
     const mayGive = (op: string) => {
-      if (this.#refusal !== undefined) throw again(this.#refusal, facts(op))
-      mustGive(this.#handle, this.driver, facts(op))
+      const facts = this.#facts(op)
+      if (this.#refusal !== undefined) throw again(this.#refusal, facts)
+      mustGive(this.#handle, this.driver, facts)
       const pending = this.#operation ?? (this.#hasNews ? 'a connection nobody has taken' : undefined)
-      if (pending !== undefined) throw new Busy('BUSY', `${CODES.Busy.BUSY}: ${op} while there is ${pending}`, facts(op))
+      if (pending !== undefined) throw new Busy('BUSY', `${CODES.Busy.BUSY}: ${op} while there is ${pending}`, facts)
     }
     const give = (op: string) => {
       mayGive(op)
-      const descriptor = giveUp(this.#handle, facts(op))
-      this.#end(new Closed('CONSUMED', `${CODES.Closed.CONSUMED}: ${op}`, facts(op)), undefined)
+      const facts = this.#facts(op)
+      const descriptor = giveUp(this.#handle, facts)
+      this.#end(new Closed('CONSUMED', `${CODES.Closed.CONSUMED}: ${op}`, facts), undefined)
       return descriptor
     }
     return { mayGive, give, number: this.descriptor }
@@ -522,7 +525,6 @@ export class Listener implements Owned, Watched {
 
   #end(refusal: SocketError, reason: SocketError | undefined): void {
     if (this.#refusal !== undefined) return
-    this.#refusal = refusal
     this.#stopRetry?.()
     this.#stopBudget?.()
     this.#bond.end(refusal, reason)
@@ -638,16 +640,12 @@ export class Listener implements Owned, Watched {
       return null
     }
     this.#report(this.id, error)
-    this.#retryLater()
-    return undefined
-  }
-
-  #retryLater(): void {
     const { clock } = this.owner.shared
     this.#stopRetry = clock.at(clock.now() + RETRY, () => {
       this.#stopRetry = undefined
       this.#pump()
     })
+    return undefined
   }
 
   #receive(raw: StreamHandle): void {
@@ -718,7 +716,8 @@ export class Listener implements Owned, Watched {
     const openedAt = clock.now()
     const facts: ErrorFacts = { ...this.#facts('accept'), phase: 'tls', ...(raw.remote && { remote: formatAddress(raw.remote) }) }
     this.#counts.handshaking++
-    this.#announce(id, 'connection', 'accepted', raw.remote)
+    const { id: listener, driver, local } = this
+    tellOpened(this.owner, { kind: 'connection', id, role: 'accepted', driver, listener }, local, raw.remote)
     try {
       const wait: Wait = { signal: this.#handshakes.signal }
       const { handle, info } = await secure(raw, tls, { clock, wait, facts })
@@ -743,25 +742,11 @@ export class Listener implements Owned, Watched {
       this.#report(id, failure)
     }
     const reason = this.#refusal === undefined ? failure : again(this.#refusal, { remote: failure.remote ?? '' })
-    this.#bond.tellClose('connection', id, openedAt, Object.freeze({ clean: false, unsent: 0, reason }))
+    this.#bond.tellClosed('connection', id, openedAt, Object.freeze({ clean: false, unsent: 0, reason }))
   }
 
   #report(id: number, error: unknown): void {
     tell(this.owner.shared, { type: 'error', id, op: 'accept', error })
-  }
-
-  #announce(id: number, kind: 'listener' | 'connection', role: 'bound' | 'accepted', remote: Address | undefined): void {
-    tell(this.owner.shared, {
-      type: 'open',
-      kind,
-      id,
-      role,
-      driver: this.driver,
-      local: formatAddress(this.local),
-      remote: remote ? formatAddress(remote) : '',
-      owner: this.owner.name,
-      ...(kind === 'connection' && { listener: this.id }),
-    })
   }
 
   #facts(op: string): ErrorFacts {

@@ -7,7 +7,7 @@
  */
 
 import { domainToASCII } from 'node:url'
-import { AddressError, type CodeOf, invalidType, nearest, outOfRange, printable, refuseUnknown, show } from './errors.js'
+import { AddressError, type CodeOf, invalidType, outOfRange, printable, refuseUnknown, show, suggestion } from './errors.js'
 
 /** An IP address and port, in canonical spelling: what a socket is bound or connected to. */
 export interface IpAddress {
@@ -87,9 +87,14 @@ export function isUnixEndpoint(endpoint: ParsedEndpoint): endpoint is UnixEndpoi
   return UNIX_TRANSPORTS.has(endpoint.transport)
 }
 
+/** The host of an endpoint that has one. @internal */
+export function hostOf(endpoint: ParsedEndpoint): string | undefined {
+  return isUnixEndpoint(endpoint) ? undefined : endpoint.host
+}
+
 /** Whether TLS is spoken at an endpoint. */
-export function isTls(endpoint: Endpoint | ParsedEndpoint): boolean {
-  const { transport } = parseEndpoint(endpoint)
+export function isTls(endpoint: Endpoint | DescriptorEndpoint | ParsedEndpoint): boolean {
+  const { transport } = descriptorIn(endpoint) ?? parseEndpoint(endpoint as Endpoint)
   return transport === 'tls' || transport === 'tls+unix'
 }
 
@@ -133,8 +138,7 @@ function parseText(text: string): ParsedEndpoint {
 }
 
 function unknownScheme(scheme: string, rest: string, text: string): AddressError {
-  const near = nearest(scheme, TRANSPORTS)
-  const hint = /^\d+$/.test(rest) ? `; did you mean ${show(`tcp://${text}`)}?` : near ? `; did you mean ${show(near)}?` : ''
+  const hint = /^\d+$/.test(rest) ? `; did you mean ${show(`tcp://${text}`)}?` : suggestion(scheme, TRANSPORTS)
   return bad('BAD_SCHEME', `unknown scheme ${show(scheme)}`, text, TRANSPORTS.join(', ') + hint)
 }
 
@@ -220,14 +224,8 @@ function checkScope(scope: string, text: string): void {
 function parsePath(transport: UnixTransport, rest: string, text: string): UnixEndpoint {
   const abstract = rest.startsWith('@')
   const encoded = abstract ? rest.slice(1) : rest
-  const stray = /%(?![0-9A-Fa-f]{2})/.exec(encoded)
-  if (stray)
-    throw bad(
-      'BAD_PATH',
-      `bad escape ${show(encoded.slice(stray.index, stray.index + 3))}`,
-      text,
-      '%XX with two hexadecimal digits, %25 for a percent sign',
-    )
+  const stray = /%(?![0-9A-Fa-f]{2}).{0,2}/s.exec(encoded)
+  if (stray) throw bad('BAD_PATH', `bad escape ${show(stray[0])}`, text, '%XX with two hexadecimal digits, %25 for a percent sign')
   let path: string
   try {
     path = encoded.replace(/(?:%[0-9A-Fa-f]{2})+/g, decodeURIComponent)
@@ -333,6 +331,9 @@ function hostText(host: string, scope: string | undefined): string {
   return `[${host}%${scope.startsWith('25') && scope.length > 2 ? '25' : ''}${scope}]`
 }
 
+/** The address of a UNIX socket that has no name. @internal */
+export const UNNAMED: Address = Object.freeze({ family: 'unix', path: '', abstract: false })
+
 /** `127.0.0.1:80`, `[::1]:80`, `/path`, `@name`, and nothing for an unnamed socket. Safe for logs. */
 export function formatAddress(address: Address): string {
   if (address.family !== 'unix') return `${hostText(address.address, address.scope)}:${address.port}`
@@ -352,7 +353,7 @@ export function endpointOf(address: Address, transport?: Transport): ParsedEndpo
  */
 export function reachableEndpoint(asked: ParsedEndpoint, local: Address): string {
   if (local.family === 'unix') return formatEndpoint(endpointOf(local, asked.transport))
-  const host = isUnixEndpoint(asked) ? undefined : asked.host
+  const host = hostOf(asked)
   if (host !== undefined && host !== '0.0.0.0' && host !== '::') {
     return formatEndpoint({ ...(asked as { transport: 'tcp' }), host, port: local.port })
   }

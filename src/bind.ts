@@ -11,17 +11,18 @@ import {
   type ParsedEndpoint,
   reachableEndpoint,
   type Transport,
+  UNNAMED,
 } from './address.js'
 import { oneOf } from './arguments.js'
 import { DatagramSocket } from './datagram.js'
 import type { DatagramUrl } from './datagram-life.js'
-import { refusePast, spanning, within } from './deadline.js'
+import { refusePast, spanning } from './deadline.js'
 import type { BindSettings, DatagramHandle, Driver } from './driver.js'
-import { AddressError, type ErrorFacts, OptionError, show, SystemFailure, systemFailure } from './errors.js'
+import { AddressError, errorCode, type ErrorFacts, OptionError, show, SocketError, SystemFailure, systemFailure } from './errors.js'
 import { type CreationOptions, creationOptions } from './options.js'
 import { type Owner, placeOf } from './owner.js'
 import { enforce, type PolicyFunction } from './policy.js'
-import { type Resolver, resolveEndpoint } from './resolve.js'
+import { lookUp, type Resolver } from './resolve.js'
 import type { Wait } from './stream.js'
 
 /** An endpoint of datagrams, as its type tells. */
@@ -62,19 +63,8 @@ export async function bindDatagram(ground: Ground, endpoint: ParsedEndpoint, o: 
     throw new SystemFailure('UNSUPPORTED', what, facts)
   }
   const open = opener(ground, endpoint, o, facts)
-  let refusal: unknown
-  const addresses = await ground.owner.opening(o, facts, (wait) => localAddresses(ground, endpoint, wait, facts))
-  for (const address of addresses) {
-    enforce(ground.policy, { direction: 'listen', endpoint, address }, facts)
-    try {
-      return await open(address, undefined, (local) => reachableEndpoint(endpoint, local))
-    } catch (error) {
-      refusal ??= error
-      // A machine without IPv6 has no `::` to bind to; a wildcard then means IPv4 alone.
-      if (addresses.length === 1 || !isMissingFamily(error)) break
-    }
-  }
-  throw refusal
+  const at = (address: Address) => open(address, undefined, (local) => reachableEndpoint(endpoint, local))
+  return ground.owner.opening(o, facts, (wait) => atFirst(ground, endpoint, limited(ground, wait), facts, at))
 }
 
 /** A socket that exchanges datagrams with `endpoint` alone. */
@@ -96,20 +86,24 @@ export async function connectDatagram(
   if (name !== undefined) enforce(ground.policy, { direction: 'connect', endpoint, ...name }, facts)
   if (o.family !== undefined) oneOf('family', o.family, [4, 6])
   const family = o.family ?? (from?.family === 'ipv4' ? 4 : from?.family === 'ipv6' ? 6 : undefined)
-  const look = (wait: Wait) => lookUp(ground, endpoint as IpEndpoint, family, wait, facts)
-  const addresses = literal === undefined ? await ground.owner.opening(o, facts, look) : [literal]
+  const asked = { resolver: ground.resolver, clock: ground.owner.shared.clock, family }
+  const look = (wait: Wait) => lookUp(endpoint as IpEndpoint, asked, limited(ground, wait), facts)
+  const addresses: Address[] = literal === undefined ? await ground.owner.opening(o, facts, look) : [literal]
   let refusal: unknown
   for (const address of addresses) {
     try {
       enforce(ground.policy, { direction: 'connect', endpoint, address, ...name }, facts)
       const local = from ?? anyAddress(address)
-      if (local.family !== address.family) throw unfit(local, text, facts)
+      if (local.family !== address.family) {
+        const what = `from must be an address of the family of ${show(text)}, got one of ${local.family}`
+        throw new OptionError('BAD_VALUE', what, { ...facts, phase: 'option' })
+      }
       return await open(local, address, () => text)
     } catch (error) {
       refusal ??= error
     }
   }
-  throw refusal
+  throw openFailure(refusal, facts)
 }
 
 type Open = (at: Address, to: Address | undefined, endpoint: (local: Address) => string) => Promise<DatagramSocket>
@@ -135,7 +129,7 @@ function opener(ground: Ground, endpoint: ParsedEndpoint, o: BindOptions, facts:
   }
 }
 
-/** The socket over a handle that `open` gives; `named` gives its endpoint and transport, or throws, and it is closed then. */
+/** The socket over a handle that `open` gives; `named` gives its endpoint and transport, or throws. */
 export async function made(
   { driver, owner, policy, resolver }: Ground,
   asked: Omit<BindSettings, 'queue' | 'held'>,
@@ -155,61 +149,66 @@ export async function made(
       budget.change(change)
     },
   }
-  let handle
-  try {
-    handle = await open(settings)
-  } catch (error) {
-    throw failure(error, facts)
-  }
-  let endpoint: string
-  let transport: Transport
+  const handle = await open(settings)
   try {
     refusePast(wait, clock, () => facts)
-    ;[endpoint, transport] = named(handle.local)
+    const [endpoint, transport] = named(handle.local)
+    const origin = { owner, driver: driver.name, transport, ipv6Only: settings.ipv6Only, resolver, policy, meter }
+    return new DatagramSocket(handle, { ...origin, endpoint: endpoint as DatagramUrl }).given(where)
   } catch (error) {
+    // Also where the owner has ended meanwhile: nobody else would give the descriptor back.
     handle.close(() => {})
     throw error
   }
-  const origin = { owner, driver: driver.name, transport, ipv6Only: settings.ipv6Only, resolver, policy, meter }
-  return new DatagramSocket(handle, { ...origin, endpoint: endpoint as DatagramUrl }).given(where)
 }
 
-/** A wrong argument stays what it is. */
-function failure(error: unknown, facts: ErrorFacts): unknown {
-  if (error instanceof TypeError || error instanceof RangeError) return error
-  if ((error as { code?: unknown } | null)?.code === 'UNSUPPORTED') {
-    return new SystemFailure('UNSUPPORTED', (error as Error).message, { ...facts, cause: error })
-  }
+/** What a driver failed with as an error of ours. A wrong argument stays what it is. */
+function openFailure(error: unknown, facts: ErrorFacts): unknown {
+  if (error instanceof TypeError || error instanceof RangeError || error instanceof SocketError) return error
+  if (errorCode(error) === 'UNSUPPORTED') return new SystemFailure('UNSUPPORTED', (error as Error).message, { ...facts, cause: error })
   return systemFailure(error, facts)
 }
 
-async function localAddresses(ground: Ground, endpoint: ParsedEndpoint, wait: Wait, facts: ErrorFacts): Promise<Address[]> {
+/** What `open` makes of the first address that this machine has of those that an endpoint means; for all interfaces IPv6, with IPv4. */
+export async function atFirst<T>(
+  { owner, policy, resolver }: Ground,
+  endpoint: ParsedEndpoint,
+  wait: Wait,
+  facts: ErrorFacts,
+  open: (address: Address) => Promise<T>,
+): Promise<T> {
   const literal = addressOf(endpoint)
-  if (literal !== undefined) return [literal]
   const { host, port } = endpoint as IpEndpoint
-  if (host !== undefined) return (await lookUp(ground, endpoint as IpEndpoint, undefined, wait, facts)).slice(0, 1)
-  return (['ipv6', 'ipv4'] as const).map((family) => ({ family, address: WILDCARDS[family], port }))
+  let addresses: Address[]
+  if (literal !== undefined) addresses = [literal]
+  else if (host === undefined) addresses = (['ipv6', 'ipv4'] as const).map((family) => ({ family, address: WILDCARDS[family], port }))
+  else addresses = (await lookUp(endpoint as IpEndpoint, { resolver, clock: owner.shared.clock }, wait, facts)).slice(0, 1)
+  let refusal: unknown
+  for (const address of addresses) {
+    enforce(policy, { direction: 'listen', endpoint, address }, facts)
+    try {
+      return await open(address)
+    } catch (error) {
+      refusal ??= error
+      // A machine without IPv6 has no `::` to bind to; a wildcard then means IPv4 alone.
+      if (addresses.length === 1 || !isMissingFamily(error)) break
+    }
+  }
+  throw openFailure(refusal, facts)
 }
 
-function lookUp(ground: Ground, endpoint: IpEndpoint, family: 4 | 6 | undefined, wait: Wait, facts: ErrorFacts): Promise<Address[]> {
-  const { clock, limits } = ground.owner.shared
-  const asked = resolveEndpoint({ ...endpoint, host: endpoint.host as string }, ground.resolver, { family, signal: wait.signal }, facts)
-  return within<Address[]>(asked, spanning(wait, clock, limits.connect)(), clock, () => ({ ...facts, phase: 'resolve' }))
+/** Time for a look-up where there is no other limit. */
+function limited({ owner }: Ground, wait: Wait): Wait {
+  const { clock, limits } = owner.shared
+  return spanning(wait, clock, limits.connect)()
 }
 
 function anyAddress(to: Address): Address {
-  if (to.family === 'unix') return { family: 'unix', path: '', abstract: false }
+  if (to.family === 'unix') return UNNAMED
   return { family: to.family, address: WILDCARDS[to.family], port: 0 }
 }
 
-function unfit(from: Address, text: string, facts: ErrorFacts): OptionError {
-  return new OptionError('BAD_VALUE', `from must be an address of the family of ${show(text)}, got one of ${from.family}`, {
-    ...facts,
-    phase: 'option',
-  })
-}
-
-export function isMissingFamily(error: unknown): boolean {
-  const code = (error as { code?: unknown } | null)?.code
+function isMissingFamily(error: unknown): boolean {
+  const code = errorCode(error)
   return code === 'EAFNOSUPPORT' || code === 'EADDRNOTAVAIL' || code === 'EINVAL'
 }

@@ -43,24 +43,16 @@ export class ReceiveBuffer {
     const first = this.#chunks[0]
     if (count === 0 || first === undefined) return new Uint8Array(0)
     if (first.length >= count) return this.shift(count)
-    const joined = new Uint8Array(count)
-    this.copyInto(joined)
+    const joined = this.peek(count)
+    this.drop(count)
     return joined
   }
 
   /** Moves bytes into `into`, as many as there are or fit; returns how many. */
   copyInto(into: Uint8Array): number {
-    let at = 0
-    while (at < into.length && this.#length > 0) {
-      const first = this.#chunks[0] as Uint8Array
-      const count = Math.min(first.length, into.length - at)
-      into.set(count === first.length ? first : first.subarray(0, count), at)
-      if (count === first.length) this.#chunks.shift()
-      else this.#chunks[0] = first.subarray(count)
-      this.#length -= count
-      at += count
-    }
-    return at
+    const count = this.#copy(into)
+    this.drop(count)
+    return count
   }
 
   drop(count: number): void {
@@ -81,14 +73,20 @@ export class ReceiveBuffer {
   /** A copy of the first `count` bytes, or of all if there are fewer; nothing is consumed. */
   peek(count: number): Uint8Array {
     const copy = new Uint8Array(Math.min(count, this.#length))
+    this.#copy(copy)
+    return copy
+  }
+
+  #copy(into: Uint8Array): number {
     let at = 0
     for (const chunk of this.#chunks) {
-      if (at === copy.length) break
-      const part = chunk.subarray(0, copy.length - at)
-      copy.set(part, at)
+      const room = into.length - at
+      if (room === 0) break
+      const part = chunk.length > room ? chunk.subarray(0, room) : chunk
+      into.set(part, at)
       at += part.length
     }
-    return copy
+    return at
   }
 
   /**

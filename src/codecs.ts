@@ -1,16 +1,17 @@
 /** The codecs that come with the library. All limits are on by default, and hold in both directions. */
 
 import { flag, limit, oneOf, wholeNumber } from './arguments.js'
-import { bytesOf as viewOf, strictText } from './bytes.js'
+import { bufferOf, bytesOf as viewOf, strictText } from './bytes.js'
 import { FrameError, invalidType, outOfRange, refuseUnknown } from './errors.js'
 import { type Codec, type Cut, defineCodec, type FrameInput, type FrameOutput, type Mapping } from './framing.js'
 import { type Bytes, LIMITS } from './stream.js'
 
 /** No frame may be longer: a length is then never negative in 32 bits, and always exact as a number. */
 const LONGEST_FRAME = 2 ** 31 - 1
+const LONGEST_HEADER = LIMITS.line
 
 function refuse(code: 'BAD_MESSAGE' | 'TOO_LONG', message: string, cause?: unknown): FrameError {
-  return new FrameError(code, message, { phase: 'frame', ...(cause === undefined ? {} : { cause }) })
+  return new FrameError(code, message, { phase: 'frame', cause })
 }
 
 function tooLong(length: number, max: number): FrameError {
@@ -68,18 +69,10 @@ export interface LengthOptions extends MaxOptions {
  */
 function lengthPrefixed(o: LengthOptions = {}): Codec<Uint8Array, Bytes | string> {
   refuseUnknown(o, ['bytes', 'endian', 'includesHeader', 'max'], 'lengthPrefixed')
+  const { max, endian } = o
   const bytes = oneOf('bytes', o.bytes ?? 4, [1, 2, 4, 8])
-  const endian = oneOf('endian', o.endian ?? 'big', ['big', 'little'])
   const adjust = flag('includesHeader', o.includesHeader ?? false) ? -bytes : 0
-  return behindHeader(`length(${bytes}, ${endian})`, {
-    size: bytes,
-    at: 0,
-    bytes,
-    endian,
-    adjust,
-    max: maxOf(o, LIMITS.frame),
-    whole: false,
-  })
+  return { ...header({ size: bytes, bytes, endian, adjust, max }), name: `length(${bytes}, ${endian ?? 'big'})` }
 }
 
 export interface HeaderOptions extends MaxOptions {
@@ -117,33 +110,14 @@ function header(o: HeaderOptions): Codec<Uint8Array, Bytes | string> {
   const bytes = oneOf('bytes', o.bytes ?? 4, [1, 2, 3, 4, 8])
   const size = wholeNumber('size', o.size, bytes, LONGEST_HEADER)
   const at = wholeNumber('at', o.at ?? 0, 0, size - bytes)
-  const endian = oneOf('endian', o.endian ?? 'big', ['big', 'little'])
+  const little = oneOf('endian', o.endian ?? 'big', ['big', 'little']) === 'little'
   const adjust = wholeNumber('adjust', o.adjust ?? 0, -LONGEST_FRAME, LONGEST_FRAME)
   const whole = oneOf('message', o.message ?? 'payload', ['payload', 'frame']) === 'frame'
-  return behindHeader(`header(${size})`, { size, at, bytes, endian, adjust, max: maxOf(o, LIMITS.frame), whole })
-}
-
-const LONGEST_HEADER = LIMITS.line
-
-interface HeaderShape {
-  size: number
-  at: number
-  bytes: number
-  endian: 'big' | 'little'
-  adjust: number
-  max: number
-  /** The message holds the header too. */
-  whole: boolean
-}
-
-function behindHeader(name: string, shape: HeaderShape): Codec<Uint8Array, Bytes | string> {
-  const { size, at, bytes, adjust, whole } = shape
-  const little = shape.endian === 'little'
-  const max = Math.min(shape.max, 256 ** bytes - 1 + adjust)
+  const max = Math.min(maxOf(o, LIMITS.frame), 256 ** bytes - 1 + adjust)
   if (max < 0) throw outOfRange('adjust', `such that a length of ${bytes} bytes can say something`, adjust)
   const [before, behind] = [new Uint8Array(at), new Uint8Array(size - at - bytes)]
   return defineCodec<Uint8Array, Bytes | string>({
-    name,
+    name: `header(${size})`,
     cut: (input) => {
       if (input.length < at + bytes) return undefined
       const length = input.uint(at, bytes, little) + adjust
@@ -168,11 +142,9 @@ function behindHeader(name: string, shape: HeaderShape): Codec<Uint8Array, Bytes
 
 /** A length as it stands in the header, also where a number would be rounded. */
 function exactly(input: FrameInput, at: number, bytes: number, little: boolean): string {
-  const length =
-    bytes < 8
-      ? input.uint(at, bytes, little)
-      : (BigInt(input.uint(little ? at + 4 : at, 4, little)) << 32n) | BigInt(input.uint(little ? at : at + 4, 4, little))
-  return `${length} bytes`
+  const digits = bufferOf(input.copy(at, at + bytes))
+  if (little) digits.reverse()
+  return `${BigInt(`0x${digits.toString('hex')}`)} bytes`
 }
 
 /** The longest form of a 64-bit number in seven-bit groups. */
@@ -210,14 +182,17 @@ function varint(o: MaxOptions = {}): Codec<Uint8Array, Bytes | string> {
   })
 }
 
-/** The message of `length` bytes behind a header, once it is here. */
-function withLength(input: FrameInput, header: number, length: number): Uint8Array | undefined {
-  if (input.length < header + length) {
-    input.expect(header + length)
+/** The message of `length` bytes between a header and a trailer, once all of it is here. */
+function withLength(input: FrameInput, header: number, length: number, trailer = 0): Uint8Array | undefined {
+  const whole = header + length + trailer
+  if (input.length < whole) {
+    input.expect(whole)
     return undefined
   }
   input.skip(header)
-  return input.take(length)
+  const message = input.take(length)
+  input.skip(trailer)
+  return message
 }
 
 const [ZERO, NINE, COLON, COMMA] = [0x30, 0x39, 0x3a, 0x2c]
@@ -235,7 +210,11 @@ function netstring(o: MaxOptions = {}): Codec<Uint8Array, Bytes | string> {
       let length = 0
       for (let at = 0; at < input.length; at++) {
         const byte = input.at(at)
-        if (byte === COLON && at > 0) return upToComma(input, at + 1, length)
+        if (byte === COLON && at > 0) {
+          const end = at + 1 + length
+          if (end < input.length && input.at(end) !== COMMA) throw input.error('BAD_FRAME', 'a netstring does not end with a comma')
+          return withLength(input, at + 1, length, 1)
+        }
         if (byte < ZERO || byte > NINE) throw input.error('BAD_FRAME', 'a netstring does not begin with a length and a colon')
         if (at === 1 && length === 0) throw input.error('BAD_FRAME', 'the length of a netstring has a leading zero')
         length = length * 10 + byte - ZERO
@@ -252,19 +231,6 @@ function netstring(o: MaxOptions = {}): Codec<Uint8Array, Bytes | string> {
   })
 }
 
-function upToComma(input: FrameInput, header: number, length: number): Uint8Array | undefined {
-  const end = header + length
-  if (input.length <= end) {
-    input.expect(end + 1)
-    return undefined
-  }
-  if (input.at(end) !== COMMA) throw input.error('BAD_FRAME', 'a netstring does not end with a comma')
-  input.skip(header)
-  const message = input.take(length)
-  input.skip(1)
-  return message
-}
-
 /** Messages of one size. */
 function fixed(size: number): Codec<Uint8Array, Bytes | string> {
   limit('size', size, 1, LONGEST_FRAME)
@@ -279,8 +245,8 @@ function fixed(size: number): Codec<Uint8Array, Bytes | string> {
   })
 }
 
-const LF = 10
-const CR = 13
+const [LF, CR] = [10, 13]
+const [LF_ALONE, CR_LF] = [Uint8Array.of(LF), Uint8Array.of(CR, LF)]
 
 /** What a line ends with. `'either'` accepts a line feed with or without a carriage return and sends a line feed. */
 export type LineEnding = 'lf' | 'crlf' | 'either'
@@ -310,9 +276,12 @@ function lines(o: LinesOptions = {}): Codec<string> | Codec<Uint8Array, Bytes | 
   const encoding = oneOf('encoding', o.encoding ?? 'utf8', ['utf8', 'latin1', 'bytes'])
   const lastUnterminated = flag('lastUnterminated', o.lastUnterminated ?? false)
   const fatal = flag('fatal', o.fatal ?? false)
-  const shape: LineShape = { name: `lines(${ending})`, max: maxOf(o, LIMITS.line), ending, lastUnterminated }
+  const max = maxOf(o, LIMITS.line)
+  const either = ending === 'either'
+  const mark = ending === 'crlf' ? CR_LF : LF_ALONE
+  const shape: Ending = { name: `lines(${ending})`, mark, either, max, tooLong: LINE_TOO_LONG, lastUnterminated }
   if (encoding === 'bytes') {
-    return lineCodec<Uint8Array, Bytes | string>(
+    return endingWith<Uint8Array, Bytes | string>(
       shape,
       (input, length) => input.copy(0, length),
       (message, output) => {
@@ -322,7 +291,7 @@ function lines(o: LinesOptions = {}): Codec<string> | Codec<Uint8Array, Bytes | 
       },
     )
   }
-  return lineCodec<string>(
+  return endingWith<string>(
     shape,
     (input, length) => textOf(input, length, encoding, fatal),
     (message, output) => {
@@ -335,19 +304,11 @@ function lines(o: LinesOptions = {}): Codec<string> | Codec<Uint8Array, Bytes | 
   )
 }
 
-interface LineShape {
-  name: string
-  max: number
-  ending: LineEnding
-  lastUnterminated: boolean
-}
-
 /** Refuses what the decoder would take for something else. */
-function refuseLine({ max, ending }: LineShape, length: number, hasFeed: boolean, endsWithReturn: boolean): void {
+function refuseLine({ max, either }: Ending, length: number, hasFeed: boolean, endsWithReturn: boolean): void {
   if (length > max) throw tooLong(length, max)
   if (hasFeed) throw refuse('BAD_MESSAGE', 'the line holds a line feed, which would end it')
-  if (endsWithReturn && ending === 'either')
-    throw refuse('BAD_MESSAGE', 'the line ends with a carriage return, which would be taken for its ending')
+  if (endsWithReturn && either) throw refuse('BAD_MESSAGE', 'the line ends with a carriage return, which would be taken for its ending')
 }
 
 function textOf(input: FrameInput, length: number, encoding: 'utf8' | 'latin1', fatal: boolean): string {
@@ -358,23 +319,39 @@ function textOf(input: FrameInput, length: number, encoding: 'utf8' | 'latin1', 
   }
 }
 
-function lineCodec<T, S = T>(
-  shape: LineShape,
+/** How the messages of a stream end. */
+interface Ending {
+  readonly name: string
+  /** What stands behind each message. */
+  readonly mark: Uint8Array
+  /** A carriage return in front of the mark belongs to it. */
+  readonly either?: boolean
+  /** Longest message without its mark. */
+  readonly max: number
+  /** What is said of a longer one, in front of the limit. */
+  readonly tooLong: string
+  readonly lastUnterminated?: boolean
+}
+
+const LINE_TOO_LONG = 'a line is longer than the limit of'
+
+/** @param write appends a message without its mark, or throws; what it had appended is withdrawn then */
+function endingWith<T, S = T>(
+  ending: Ending,
   read: (input: FrameInput, length: number) => T,
   write: (message: S, output: FrameOutput) => void,
 ): Codec<T, S> {
-  const { name, max, ending, lastUnterminated } = shape
+  const { name, mark, either, max, lastUnterminated } = ending
   const cut: Cut<T> = (input) => {
-    const found = lineEnd(input, max, ending)
-    if (found === -1) return undefined
-    const returned = ending !== 'lf' && found > 0 && input.at(found - 1) === CR
-    const message = read(input, returned ? found - 1 : found)
-    input.skip(found + 1)
+    const at = markAt(input, ending)
+    if (at === -1) return undefined
+    const message = read(input, either && at > 0 && input.at(at - 1) === CR ? at - 1 : at)
+    input.skip(at + mark.length)
     return message
   }
   const last: Cut<T> = (input) => {
     const { length } = input
-    if (length > max) throw lineTooLong(input, max)
+    if (length > max) throw overLimit(input, ending)
     const message = read(input, length)
     input.skip(length)
     return message
@@ -391,35 +368,41 @@ function lineCodec<T, S = T>(
         output.truncate(before)
         throw error
       }
-      if (ending === 'crlf') output.byte(CR)
-      output.byte(LF)
+      output.bytes(mark)
     },
   })
 }
 
-function lineTooLong(input: FrameInput, max: number): FrameError {
-  return input.error('TOO_LONG', `a line is longer than the limit of ${max} bytes`)
+function overLimit(input: FrameInput, { max, tooLong }: Ending): FrameError {
+  return input.error('TOO_LONG', `${tooLong} ${max} bytes`)
 }
 
 /**
- * Where the line feed that ends the first line stands, or -1. A line is too long as soon as no byte that may follow could
- * end it within the limit, so that the verdict never depends on how the stream was cut.
+ * Where the mark behind the first message stands, or -1 while it may yet come. A message is too long as soon as no byte that may
+ * follow could end it within the limit, so that the verdict never depends on how the stream was cut.
  */
-function lineEnd(input: FrameInput, max: number, ending: LineEnding): number {
-  const last = ending === 'lf' ? max : max + 1
-  const window = Math.min(input.length, last + 1)
-  let at = input.indexOf(LF, input.scanned, window)
-  if (ending === 'crlf') {
-    while (at !== -1 && (at === 0 || input.at(at - 1) !== CR)) at = input.indexOf(LF, at + 1, window)
+function markAt(input: FrameInput, ending: Ending): number {
+  const { mark, either, max } = ending
+  const lead = mark[0] as number
+  // A carriage return may stand between a message of the greatest length and its mark.
+  const latest = either ? max + 1 : max
+  // One more start than can be a whole mark by now, so that a mark that has only begun is found as well.
+  const starts = Math.min(input.length, latest + 1)
+  let at = input.indexOf(lead, input.scanned, starts)
+  while (at !== -1) {
+    let matched = 1
+    while (matched < mark.length && at + matched < input.length && input.at(at + matched) === mark[matched]) matched++
+    if (matched === mark.length) break
+    if (at + matched === input.length) {
+      input.scanned = at
+      return -1
+    }
+    at = input.indexOf(lead, at + 1, starts)
   }
-  if (at !== -1) {
-    if (at > max && input.at(max) !== CR) throw lineTooLong(input, max)
-    return at
-  }
-  const open = ending !== 'lf' && input.length === max + 1 && input.at(max) === CR
-  if (input.length > max && !open) throw lineTooLong(input, max)
-  input.scanned = window
-  return -1
+  const length = at === -1 ? input.length : at
+  if (length > max && !(either && length === latest && input.at(max) === CR)) throw overLimit(input, ending)
+  if (at === -1) input.scanned = starts
+  return at
 }
 
 /**
@@ -432,48 +415,21 @@ function delimited(delimiter: Bytes | string, o: MaxOptions = {}): Codec<Uint8Ar
   const mark = bytesOf(delimiter, 'delimiter').slice()
   if (mark.length === 0) throw outOfRange('delimiter', 'at least one byte', delimiter)
   const max = maxOf(o, LIMITS.line)
-  return defineCodec<Uint8Array, Bytes | string>({
-    name: 'delimited',
-    cut: (input) => {
-      const at = markAt(input, mark, max)
-      if (at === -1) return undefined
-      const message = input.copy(0, at)
-      input.skip(at + mark.length)
-      return message
-    },
-    append: (message, output) => {
+  return endingWith<Uint8Array, Bytes | string>(
+    { name: 'delimited', mark, max, tooLong: 'no delimiter within the limit of' },
+    (input, length) => input.copy(0, length),
+    (message, output) => {
       const data = fitting(message, max)
-      const framed = Buffer.concat([data, mark])
-      if (framed.indexOf(mark) !== data.length) throw refuse('BAD_MESSAGE', 'the message holds the delimiter, or would together with it')
-      output.bytes(framed)
+      const whole = Buffer.concat([data, mark])
+      if (whole.indexOf(mark) !== data.length) throw refuse('BAD_MESSAGE', 'the message holds the delimiter, or would together with it')
+      output.bytes(data)
     },
-  })
+  )
 }
 
 /** Messages with a NUL behind each, and none within, 64 KiB at most without it unless `max` says otherwise. */
 function nul(o: MaxOptions = {}): Codec<Uint8Array, Bytes | string> {
   return { ...delimited('\0', o), name: 'nul' }
-}
-
-/** As `lineEnd`: where `mark` first stands, -1 while it may yet come, or an error once it cannot come within the limit. */
-function markAt(input: FrameInput, mark: Uint8Array, max: number): number {
-  const lead = mark[0] as number
-  // One more start than can be a whole mark by now, so that a mark that has only begun is found as well.
-  const starts = Math.min(input.length, max + 1)
-  let at = input.indexOf(lead, input.scanned, starts)
-  while (at !== -1) {
-    let matched = 1
-    while (matched < mark.length && at + matched < input.length && input.at(at + matched) === mark[matched]) matched++
-    if (matched === mark.length) return at
-    if (at + matched === input.length) {
-      input.scanned = at
-      return -1
-    }
-    at = input.indexOf(lead, at + 1, starts)
-  }
-  if (input.length > max) throw input.error('TOO_LONG', `no delimiter within the limit of ${max} bytes`)
-  input.scanned = starts
-  return -1
 }
 
 /**
@@ -485,8 +441,8 @@ function markAt(input: FrameInput, mark: Uint8Array, max: number): number {
 function jsonLines<T = unknown>(o: MaxOptions = {}): Codec<T> {
   refuseUnknown(o, ['max'], 'jsonLines')
   const max = maxOf(o, LIMITS.line)
-  return lineCodec<T>(
-    { name: 'json lines', max, ending: 'either', lastUnterminated: false },
+  return endingWith<T>(
+    { name: 'json lines', mark: LF_ALONE, either: true, max, tooLong: LINE_TOO_LONG },
     (input, length) => parsed(input, textOf(input, length, 'utf8', true)) as T,
     (message, output) => {
       const length = output.text(stringified(message), 'utf8')

@@ -21,10 +21,10 @@ import { formatAddress, formatEndpoint, addressOf, isUnixEndpoint, sameAddress }
 import { milliseconds } from './arguments.js'
 import { arm, momentOf, spanning } from './deadline.js'
 import type { Clock, DialSettings, Driver, StreamHandle } from './driver.js'
-import type { Attempt, CodeOf, ErrorFacts, Phase } from './errors.js'
+import type { Attempt, ErrorFacts, Phase } from './errors.js'
 import { AddressError, Cancelled, CODES, DeadlineError, Denied, show, SocketError, systemFailure, SystemFailure } from './errors.js'
 import { enforce, type PolicyFunction } from './policy.js'
-import { type Resolver, resolveEndpoint } from './resolve.js'
+import { lookUp, type Resolver } from './resolve.js'
 import { LIMITS, type Wait } from './stream.js'
 
 /** Milliseconds from the start of one attempt to that of the next, RFC 8305 section 8. */
@@ -110,7 +110,6 @@ class Race {
   readonly #reject: (error: unknown) => void
   #cancelNext: (() => void) | undefined
   #disarm: (() => void) | undefined
-  #over = false
   /** The moment that `wait.timeout` means; a `Deadline` may move. */
   #until = Number.POSITIVE_INFINITY
 
@@ -227,14 +226,12 @@ class Race {
   }
 
   #lose(error: unknown): void {
-    if (this.#over) return
     this.#finish()
     this.#reject(error)
   }
 
   /** Leaves nothing behind: no timer, no attempt, no listener on the signal. */
   #finish(): void {
-    this.#over = true
     this.#queue.length = 0
     this.#disarm?.()
     this.#cancelNext?.()
@@ -255,16 +252,11 @@ export function dialAddresses(o: RaceOptions): Promise<Dialled> {
   return new Promise((resolve, reject) => new Race(o, resolve, reject).start())
 }
 
-export interface DialRequest {
+/** Its `wait`, of 30 s unless told otherwise, is for the look-up and all attempts together. */
+export interface DialRequest extends Omit<RaceOptions, 'addresses' | 'facts' | 'confirm' | 'failures'> {
   readonly endpoint: ParsedEndpoint
-  readonly driver: Pick<Driver, 'dial'>
   readonly resolver: Resolver
-  readonly clock: Clock
   readonly policy?: PolicyFunction | undefined
-  readonly settings: DialSettings
-  /** One deadline for the look-up and all attempts. Default 30 s. */
-  readonly wait?: Wait | undefined
-  readonly stagger?: number | undefined
   /** Only addresses of this family. */
   readonly family?: 4 | 6 | undefined
 }
@@ -285,7 +277,10 @@ export async function dialEndpoint(request: DialRequest): Promise<Dialled> {
   const name = literal === undefined ? (endpoint as IpEndpoint).host : undefined
   const subject = { direction: 'connect', endpoint, ...(name !== undefined && { name }) } as const
   if (literal === undefined) enforce(policy, subject, facts)
-  const found = literal ? [literal] : await lookUp(request, left(), facts)
+  const giveUp = (error: unknown) => {
+    throw interrupted(error, facts)
+  }
+  const found = literal ? [literal] : await lookUp(endpoint as IpEndpoint, request, left(), facts).catch(giveUp)
 
   const addresses: Address[] = []
   const failures: Failure[] = []
@@ -325,27 +320,6 @@ function refuseOtherFamily(address: Address, from: Address | undefined): void {
   if (from === undefined || from.family === address.family) return
   const message = `cannot connect from ${formatAddress(from)} (${from.family}) to ${formatAddress(address)} (${address.family})`
   throw new SystemFailure('EAFNOSUPPORT', message, { phase: 'bind' })
-}
-
-/** The look-up under the deadline; what answers later is dropped. */
-function lookUp(request: DialRequest, wait: Wait, facts: ErrorFacts): Promise<IpAddress[]> {
-  return new Promise((resolve, reject) => {
-    const nobodyWaits = new AbortController()
-    const resolving = { ...facts, phase: 'resolve' } as const
-    const disarm = arm(
-      wait,
-      request.clock,
-      () => resolving,
-      (error) => {
-        nobodyWaits.abort(error)
-        reject(interrupted(error, resolving))
-      },
-    )
-    const endpoint = request.endpoint as IpEndpoint & { host: string }
-    resolveEndpoint(endpoint, request.resolver, { family: request.family, signal: nobodyWaits.signal }, facts)
-      .finally(disarm)
-      .then(resolve, reject)
-  })
 }
 
 /** Whether `remote` is where `address` leads. "Unspecified" leads to this host; a scope may be a name here and a number there. */
@@ -406,13 +380,11 @@ function listed(attempts: readonly Attempt[]): string {
   return shown.join(', ') + (attempts.length > MOST_LISTED ? ` and ${attempts.length - MOST_LISTED} more` : '')
 }
 
-/** A deadline or a cancellation, with what had been tried in its message. */
-function interrupted(error: SocketError, facts: ErrorFacts | undefined): SocketError {
-  const { code: _code, ...kept } = error
+/** A deadline or a cancellation with what had been tried in its message; anything else as it is. */
+function interrupted(error: unknown, facts: ErrorFacts | undefined): unknown {
+  if (!(error instanceof DeadlineError || error instanceof Cancelled)) return error
   const tried = error.attempts?.length ? ` (${listed(error.attempts)})` : error.phase === 'resolve' ? ' (looking up the name)' : ''
   const message = `${error.message} to ${facts?.endpoint ?? 'the address'}${tried}`
-  const all = { ...kept, ...(error.cause !== undefined && { cause: error.cause }) }
-  return error instanceof DeadlineError
-    ? new DeadlineError('DEADLINE', message, all)
-    : new Cancelled(error.code as CodeOf<'Cancelled'>, message, all)
+  const known = { ...error, cause: error.cause }
+  return error instanceof DeadlineError ? new DeadlineError('DEADLINE', message, known) : new Cancelled('CANCELLED', message, known)
 }

@@ -6,7 +6,7 @@ import type { Listener } from './accept.js'
 import { type Address, isUnixEndpoint, parseEndpoint } from './address.js'
 import { bytesOf } from './bytes.js'
 import type { DatagramSocket } from './datagram.js'
-import { Delivery, type DeliveryMode } from './delivery.js'
+import { Delivery, type DeliveryMode, sourceOf } from './delivery.js'
 import type { StreamHandle } from './driver.js'
 import {
   again,
@@ -22,8 +22,8 @@ import {
   TlsError,
 } from './errors.js'
 import type { Codec } from './framing.js'
-import { Chunks, type Claim } from './inbound.js'
-import { handleOfStream, toDuplex, toReadableStream, toWritableStream } from './interop.js'
+import type { Claim } from './inbound.js'
+import { ConnectionDuplex, handleOfStream, toReadableStream, toWritableStream } from './interop.js'
 import { Lifetime, type Origin } from './lifetime.js'
 import { MessageStream } from './messages.js'
 import {
@@ -37,10 +37,10 @@ import {
   type SettableName,
 } from './options.js'
 import { currentOwner, defaultOwner, guard, move, type Owned, type Owner, placeOf, tell } from './owner.js'
-import { handled } from './outbound.js'
 import { checkedPassed, DescriptorFeed, type Giver, mustPass, type ReceiveDescriptorsOptions, type ReceivedDescriptors } from './passing.js'
 import { type FileSource, sendFile, type SendFileOptions } from './send-file.js'
 import { type Readiness, readinessOf, refusedBy, type Wanted, type Watched } from './select.js'
+import { handled } from './settle.js'
 import type {
   Bytes,
   CloseReport,
@@ -258,11 +258,11 @@ export class Connection implements Owned, Watched {
 
   /** What arrives, chunk by chunk, until the end; `o` holds for each chunk. Leaving the loop closes nothing. */
   chunks(o?: ReadOptions): AsyncIterableIterator<Uint8Array> {
-    return new Chunks(this.#life.in, o, this)
+    return this.#life.in.chunks(o, this)
   }
 
   [Symbol.asyncIterator](): AsyncIterableIterator<Uint8Array> {
-    return new Chunks(this.#life.in, undefined, this)
+    return this.chunks()
   }
 
   /**
@@ -271,7 +271,7 @@ export class Connection implements Owned, Watched {
    * @throws `Busy` beside another reader or delivery, `Closed`
    */
   deliver(mode: DeliveryMode, handler: (data: Uint8Array) => unknown): Delivery {
-    return new Delivery(this, this.#life.in.source(this), mode, handler)
+    return new Delivery(this, sourceOf(this, this.#life.in), mode, handler)
   }
 
   /** Whether an error says no more than that this connection ended or broke, which its close event tells. @internal */
@@ -345,7 +345,7 @@ export class Connection implements Owned, Watched {
    *   `write` rejects with
    */
   sendFile(file: FileSource, o: SendFileOptions = {}): Promise<number> {
-    return handled(sendFile(this.#life.out, this.#life.handle, (op) => this.facts(op), file, o))
+    return handled(sendFile(this.#life, file, o))
   }
 
   /** Resolves when everything written has been handed to the system. */
@@ -404,7 +404,7 @@ export class Connection implements Owned, Watched {
     mustPass(handle, op, origin.driver, this.facts(op))
     const bytes = bytesOf(data, 'data')
     if (bytes.length === 0) throw outOfRange('data', 'at least one byte', 'none')
-    const passed = checkedPassed(descriptors, (value) => (value as { giver?: Giver } | null)?.giver)
+    const passed = checkedPassed(descriptors)
     for (const one of passed) if (typeof one !== 'number') one.mayGive(op)
     await out.feed(new DescriptorFeed(handle, passed, bytes, () => this.facts(op)), o)
   }
@@ -521,7 +521,7 @@ export class Connection implements Owned, Watched {
 
   /** A Node stream that behaves as a `net.Socket`; consumes this connection. */
   toNode(): Duplex {
-    return toDuplex(this.#bequeath('toNode'))
+    return new ConnectionDuplex(this.#bequeath('toNode'))
   }
 
   /**
@@ -544,7 +544,7 @@ export class Connection implements Owned, Watched {
     }
     const tls =
       role === 'client'
-        ? prepareClient({ handshakeTimeout: limits.handshake, ...given }, this.#target())
+        ? prepareClient(given, { ...this.#target(), handshakeTimeout: limits.handshake })
         : prepareServer(settings ?? (given as ServerTlsOptions), limits.handshake)
     const fail = (error: unknown) => {
       throw reported(error, facts)

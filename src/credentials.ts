@@ -12,26 +12,33 @@ export type Pem = string | URL | Uint8Array
 /** PEM, or a function that is asked for it each time the settings are prepared or reloaded. */
 export type PemSource = Pem | (() => Pem)
 
-/** The text of a PEM source. `name` is the option it came in. */
-export function readPem(source: PemSource, name: string): string {
+/** PEM text, and what messages call it: the option it came in, with the file. */
+interface Material {
+  readonly text: string
+  readonly name: string
+}
+
+function readPem(source: PemSource, name: string): Material {
   const given: unknown = typeof source === 'function' ? source() : source
-  if (given instanceof Uint8Array) return Buffer.from(given.buffer, given.byteOffset, given.byteLength).toString('latin1')
-  if (typeof given === 'string' && given.includes('-----BEGIN')) return given
+  if (given instanceof Uint8Array) return { text: Buffer.from(given.buffer, given.byteOffset, given.byteLength).toString('latin1'), name }
+  if (typeof given === 'string' && given.includes('-----BEGIN')) return { text: given, name }
   if (typeof given === 'string' && /[\n\r]/.test(given)) throw badPem(name, 'it has no -----BEGIN line')
   if (typeof given !== 'string' && !(given instanceof URL)) throw invalidType(name, 'PEM text, a path, a file: URL or bytes', given)
+  const file = `${name} ${show(String(given))}`
   try {
-    return readFileSync(given, 'latin1')
+    return { text: readFileSync(given, 'latin1'), name: file }
   } catch (error) {
     const why = error instanceof Error && 'code' in error ? String(error.code) : 'unreadable'
-    throw tlsError('MISSING_FILE', {}, `${name} ${show(String(given))} (${why})`, error)
+    throw tlsError('MISSING_FILE', {}, `${file} (${why})`, error)
   }
 }
 
-export function badPem(name: string, why: string, cause?: unknown): TlsError {
+function badPem(name: string, why: string, cause?: unknown): TlsError {
   return tlsError('BAD_PEM', {}, `${name}: ${why}`, cause)
 }
 
-const BLOCK = /-----BEGIN ([A-Z0-9 ]+)-----[^-]*-----END \1-----/g
+/** Header lines of encrypted traditional keys have hyphens in them, though never five. */
+const BLOCK = /-----BEGIN ([A-Z0-9 ]+)-----[^-]*(?:-(?!----)[^-]*)*-----END \1-----/g
 
 /** The blocks of one kind; text around them is allowed, as OpenSSL allows it. */
 function blocks(pem: string, kind: RegExp): string[] {
@@ -51,13 +58,9 @@ export function certificatesOf(pem: string, name: string): X509Certificate[] {
   })
 }
 
-const PRIVATE = /PRIVATE KEY$/
-
 /** The private key of a PEM text: PKCS#8 or traditional, encrypted or not. */
-export function privateKeyOf(pem: string, passphrase: string | undefined, name: string): KeyObject {
-  const [block] = blocks(pem, PRIVATE)
-  // An encrypted traditional key has header lines with hyphens in them, so it is found by its frame alone.
-  const text = block ?? /-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]+?-----END [A-Z ]*PRIVATE KEY-----/.exec(pem)?.[0]
+function privateKeyOf({ text: pem, name }: Material, passphrase: string | undefined): KeyObject {
+  const [text] = blocks(pem, /PRIVATE KEY$/)
   if (text === undefined) throw badPem(name, 'there is no private key in it')
   const encrypted = text.includes('BEGIN ENCRYPTED') || text.includes('4,ENCRYPTED')
   if (encrypted && passphrase === undefined) throw tlsError('BAD_PASSPHRASE', {}, `${name} is encrypted and no passphrase was given`)
@@ -99,11 +102,11 @@ export function loadIdentity(o: IdentityOptions, where: string): Identity | unde
     if (o.key !== undefined) throw tlsError('NEEDS_CERTIFICATE', {}, `${where}key was given without ${where}cert`)
     return undefined
   }
-  const pem = readPem(o.cert, `${where}cert`)
-  const certificates = certificatesOf(pem, `${where}cert`)
+  const cert = readPem(o.cert, `${where}cert`)
+  const certificates = certificatesOf(cert.text, cert.name)
   const leaf = certificates[0] as X509Certificate
-  const key = privateKeyOf(o.key === undefined ? pem : readPem(o.key, `${where}key`), o.passphrase, `${where}key`)
-  if (!leaf.checkPrivateKey(key)) throw tlsError('KEY_MISMATCH', {}, `${where}cert is for ${show(leaf.subject ?? '')}`)
+  const key = privateKeyOf(o.key === undefined ? cert : readPem(o.key, `${where}key`), o.passphrase)
+  if (!leaf.checkPrivateKey(key)) throw tlsError('KEY_MISMATCH', {}, `${cert.name} is for ${show(leaf.subject ?? '')}`)
   return { chain: certificates.map(String).join(''), key: key.export({ type: 'pkcs8', format: 'pem' }) as string, leaf }
 }
 
@@ -114,13 +117,13 @@ export type Authorities = 'bundled' | 'system' | PemSource | readonly PemSource[
 export function loadAuthorities(ca: Authorities | undefined): string[] | undefined {
   if (ca === undefined || ca === 'bundled') return undefined
   if (ca === 'system') return systemAuthorities()
-  return fromEach(ca, 'ca', (pem, name) => certificatesOf(pem, name).map(String))
+  return fromEach(ca, 'ca', ({ text, name }) => certificatesOf(text, name).map(String))
 }
 
 /** What `read` makes of one source or of each of several. */
-function fromEach(given: PemSource | readonly PemSource[], option: string, read: (pem: string, name: string) => string[]): string[] {
-  if (!Array.isArray(given)) return read(readPem(given as PemSource, option), option)
-  return given.flatMap((source: PemSource, i) => read(readPem(source, `${option}[${i}]`), `${option}[${i}]`))
+function fromEach(given: PemSource | readonly PemSource[], option: string, read: (given: Material) => string[]): string[] {
+  if (!Array.isArray(given)) return read(readPem(given as PemSource, option))
+  return given.flatMap((source: PemSource, i) => read(readPem(source, `${option}[${i}]`)))
 }
 
 /** Where systems keep their authorities, in files and in directories of files (the places OpenSSL, Go and curl look in). */
@@ -160,20 +163,20 @@ function authoritiesIn(path: string): string[] {
   const stat = statSync(path, { throwIfNoEntry: false })
   if (stat === undefined) return []
   // Not parsed one by one: a store may hold a certificate that this OpenSSL does not know how to read.
-  if (!stat.isDirectory()) return blocks(readPem(path, 'the system store'), /^(TRUSTED )?CERTIFICATE$/)
+  if (!stat.isDirectory()) return blocks(readPem(path, 'the system store').text, /^(TRUSTED )?CERTIFICATE$/)
   const names = readdirSync(path).filter((name) => /\.(pem|crt|cer|0)$/.test(name))
   return [...new Set(names.flatMap((name) => authoritiesIn(join(path, name))))]
 }
 
 /** Revocation lists, PEM. */
-export function loadRevocations(crl: PemSource | readonly PemSource[] | undefined): string[] | undefined {
-  if (crl === undefined) return undefined
-  return fromEach(crl, 'crl', (pem, name) => {
-    const found = blocks(pem, /^X509 CRL$/)
+export function loadRevocations(given: PemSource | readonly PemSource[] | undefined): string[] | undefined {
+  if (given === undefined) return undefined
+  return fromEach(given, 'crl', ({ text, name }) => {
+    const found = blocks(text, /^X509 CRL$/)
     if (found.length === 0) throw badPem(name, 'there is no revocation list in it')
-    for (const text of found) {
+    for (const crl of found) {
       try {
-        tls.createSecureContext({ crl: text })
+        tls.createSecureContext({ crl })
       } catch (error) {
         throw badPem(name, 'the revocation list cannot be read', error)
       }

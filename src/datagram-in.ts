@@ -2,13 +2,14 @@
 
 import { type Address, formatAddress } from './address.js'
 import { limit } from './arguments.js'
-import { didMany } from './deadline.js'
-import type { Source } from './delivery.js'
+import { didMany, shouldYield, turn, turned } from './deadline.js'
 import type { DatagramHandle } from './driver.js'
-import { Closed, FrameError, invalidType, type Phase, SocketError } from './errors.js'
+import { FrameError, invalidType, type Phase, SocketError } from './errors.js'
 import type { Codec } from './framing.js'
-import { type Pending, ReaderSlot, type Slotted } from './slot.js'
-import type { CloseReport, Wait } from './stream.js'
+import { capture, captured, ignore } from './settle.js'
+import { ReaderSlot, type Slotted } from './slot.js'
+import { Steps } from './steps.js'
+import type { Wait } from './stream.js'
 
 /** Datagrams taken at once that count as many operations. */
 const MANY = 64
@@ -30,73 +31,74 @@ export interface Datagram {
 export interface DatagramSide extends Slotted {
   /** Bytes that are held unread, or no longer. */
   hold(change: number): void
+  /** Throws what a socket that is over has to say. */
+  mustLive(op: string): void
   /** What the system reported, as an error of this socket. */
   failure(error: unknown, op: string, phase: Phase): SocketError
 }
 
-/** What the promise made last is settled by: one executor for all, where a closure for each would be garbage. */
-const captured: { resolve: (value: unknown) => void; reject: (error: unknown) => void } = { resolve: ignore, reject: ignore }
-
-function capture(resolve: (value: never) => void, reject: (error: unknown) => void): void {
-  captured.resolve = resolve as (value: unknown) => void
-  captured.reject = reject
+/** What the system said instead of giving a datagram. */
+interface Reported {
+  readonly error: unknown
 }
 
-function ignore(): void {}
+/**
+ * Events since the loop is known to have turned. Some runtimes tell all that a socket has, and what comes meanwhile, in one go,
+ * which is for ever if each datagram is answered by more than one. To hear that it turned costs a turn in which it does not sleep,
+ * so it is asked once in a while.
+ */
+let events = 0
+const FEW_EVENTS = 512
+const MANY_EVENTS = 1024
 
-export class DatagramInbound {
+function forget(): void {
+  events = 0
+}
+
+export class DatagramInbound extends ReaderSlot<DatagramSide> {
   datagramsRead = 0
   bytesRead = 0
   /** The sender of the datagram received last: an address that needs no check. */
   heard: Address | undefined
   readonly #handle: DatagramHandle
-  readonly #side: DatagramSide
-  readonly #slot: ReaderSlot
-  /** Fetched by a wait for readability and not received yet: a datagram, or what the system reported. */
-  #ahead: Datagram | undefined
-  #trouble: { readonly error: unknown } | undefined
-  readonly #next: () => Datagram | undefined = () => this.#take('receive')
+  /** Fetched by a wait for readability and not received yet. */
+  #ahead: Datagram | Reported | undefined
+  readonly #receive: () => Datagram | undefined = () => this.next('receive')
 
   constructor(handle: DatagramHandle, side: DatagramSide) {
+    super(side)
     this.#handle = handle
-    this.#side = side
-    this.#slot = new ReaderSlot(side)
-  }
-
-  get busy(): boolean {
-    return this.#slot.busy
-  }
-
-  get waiting(): string | undefined {
-    return this.#slot.waiting
   }
 
   /** The driver may have something. */
   readable(): void {
-    this.#slot.retry()
+    if (++events === FEW_EVENTS) setImmediate(forget)
+    if (events <= MANY_EVENTS) turned()
+    if (shouldYield()) void turn().then(() => this.retry())
+    else this.retry()
   }
 
-  refuse(error: SocketError): void {
-    if (this.#ahead !== undefined) this.#side.hold(-this.#ahead.data.length)
+  override refuse(): void {
+    if (this.#ahead !== undefined && 'data' in this.#ahead) this.side.hold(-this.#ahead.data.length)
     this.#ahead = undefined
-    this.#slot.refuse(error)
+    super.refuse()
   }
 
   receive(o: Wait | undefined): Promise<Datagram> {
-    return this.#run('receive', this.#next, o)
+    return this.#run('receive', this.#receive, o)
   }
 
   #run<T>(op: string, attempt: () => T | undefined, o: Wait | undefined): Promise<T> {
     const promise = new Promise<T>(capture)
     const { resolve, reject } = captured
-    this.#slot.start({ op, attempt, resolve, reject, disarm: undefined }, o)
+    this.start({ op, attempt, resolve, reject, disarm: undefined }, o)
     return promise
   }
 
   receiveInto(into: Uint8Array, o: Wait | undefined): Promise<{ length: number; from: Address; truncated: boolean }> {
     if (!(into instanceof Uint8Array)) throw invalidType('into', 'a Uint8Array', into)
     const attempt = () => {
-      const datagram = this.#take('receiveInto')
+      const datagram = this.next('receiveInto')
       if (datagram === undefined) return undefined
       const { data, from, truncated } = datagram
       const length = Math.min(data.length, into.length)
@@ -107,36 +109,26 @@ export class DatagramInbound {
   }
 
   receiveMany(max: number, o: Wait | undefined): Promise<Datagram[]> {
-    const most = Math.min(limit('max', max, 1), this.#side.shared.limits.datagrams)
-    const together = this.#handle.receiveMany !== undefined
+    const most = Math.min(limit('max', max, 1), this.side.shared.limits.datagrams)
     const attempt = () => {
-      if (together && this.#ahead === undefined && this.#trouble === undefined) {
-        try {
-          return this.#fetchMany(most)
-        } catch (error) {
-          throw this.#side.failure(error, 'receiveMany', 'read')
-        }
+      const first = this.#ahead && this.next('receiveMany')
+      try {
+        const more = this.#fetchMany(first === undefined ? most : most - 1)
+        return first === undefined ? more : [first, ...(more ?? [])]
+      } catch (error) {
+        if (first === undefined) throw this.side.failure(error, 'receiveMany', 'read')
+        // It waits for the next operation, as there is something to give already.
+        this.#ahead = { error }
+        return [first]
       }
-      const first = this.#take('receiveMany')
-      if (first === undefined) return undefined
-      const all = [first]
-      // An error waits for the next operation, as there is something to give already.
-      if (!together) while (all.length < most && this.#look() === 'datagram') all.push(this.#take('receiveMany') as Datagram)
-      else if (most > 1) {
-        try {
-          all.push(...(this.#fetchMany(most - 1) ?? []))
-        } catch (error) {
-          this.#trouble = { error }
-        }
-      }
-      return all
     }
     return this.#run('receiveMany', attempt, o)
   }
 
   /** As the driver gives them: nothing is made for each. */
   #fetchMany(most: number): Datagram[] | undefined {
-    const all: Datagram[] | undefined = this.#handle.receiveMany?.(most)
+    if (most === 0) return undefined
+    const all = this.#handle.receiveMany === undefined ? this.#fetchSingly(most) : this.#handle.receiveMany(most)
     if (all === undefined) return undefined
     this.datagramsRead += all.length
     for (const { data } of all) this.bytesRead += data.length
@@ -145,9 +137,25 @@ export class DatagramInbound {
     return all
   }
 
+  /** As `receiveMany` of a driver, for one that has none. */
+  #fetchSingly(most: number): Datagram[] | undefined {
+    const all: Datagram[] = []
+    try {
+      while (all.length < most) {
+        const datagram = this.#handle.receive()
+        if (datagram === undefined) break
+        all.push(datagram)
+      }
+    } catch (error) {
+      if (all.length === 0) throw error
+      this.#ahead = { error }
+    }
+    return all.length > 0 ? all : undefined
+  }
+
   tryReceive(): Datagram | undefined {
-    this.#slot.check('tryReceive')
-    return this.#take('tryReceive')
+    this.check('tryReceive')
+    return this.next('tryReceive')
   }
 
   waitReadable(o: Wait | undefined): Promise<void> {
@@ -155,49 +163,35 @@ export class DatagramInbound {
   }
 
   messages<T>(of: object, codec: Codec<T, never> | undefined, o: Wait | undefined): AsyncIterableIterator<unknown> {
-    return new Loop(of, this.#slot, () => this.#take('iterator'), codec && ((datagram) => this.#decode(codec, datagram)), o)
+    if (codec === undefined) return new Steps(this, this, o, of)
+    const next = (op: string) => {
+      const datagram = this.next(op)
+      return datagram && this.#decode(codec, datagram)
+    }
+    return new Steps(this, { next }, o, of)
   }
 
   /** Whether a receive would not have to wait, and what it fails with; undefined while another reader takes what comes. */
   get ready(): true | SocketError | undefined {
-    if (this.#slot.busy) return undefined
+    if (this.busy) return undefined
     const found = this.#look()
-    return found === 'error' ? this.#side.failure(this.#trouble?.error, 'select', 'read') : found && true
-  }
-
-  /** What `deliver` takes from. */
-  source(of: { readonly closed: Promise<CloseReport>; handlerFailed(error: SocketError): void }): Source<Datagram> {
-    return {
-      get closed() {
-        return of.closed
-      },
-      occupy: (waiter) => {
-        this.#slot.claim(waiter.op)
-        this.#slot.park(waiter)
-      },
-      release: (waiter) => {
-        this.#slot.withdraw(waiter)
-        this.#slot.unclaim()
-      },
-      take: () => this.#take('deliver'),
-      fail: (error) => of.handlerFailed(error),
-    }
+    return found && ('error' in found ? this.side.failure(found.error, 'select', 'read') : true)
   }
 
   /** What is here now, or undefined; throws what the system reported, once. */
-  #take(op: string): Datagram | undefined {
-    let datagram = this.#ahead
-    if (datagram !== undefined) {
-      this.#ahead = undefined
-      this.#side.hold(-datagram.data.length)
+  next(op: string): Datagram | undefined {
+    const ahead = this.#ahead
+    this.#ahead = undefined
+    let datagram: Datagram | undefined
+    if (ahead !== undefined && 'data' in ahead) {
+      datagram = ahead
+      this.side.hold(-datagram.data.length)
     } else {
-      const trouble = this.#trouble
-      this.#trouble = undefined
       try {
-        if (trouble !== undefined) throw trouble.error
+        if (ahead !== undefined) throw ahead.error
         datagram = this.#handle.receive()
       } catch (error) {
-        throw this.#side.failure(error, op, 'read')
+        throw this.side.failure(error, op, 'read')
       }
       if (datagram === undefined) return undefined
     }
@@ -208,22 +202,19 @@ export class DatagramInbound {
   }
 
   /** What is there; it is kept for the next operation. */
-  #look(): 'datagram' | 'error' | undefined {
-    if (this.#trouble !== undefined) return 'error'
-    if (this.#ahead !== undefined) return 'datagram'
+  #look(): Datagram | Reported | undefined {
+    if (this.#ahead !== undefined) return this.#ahead
     try {
       this.#ahead = this.#handle.receive()
     } catch (error) {
-      this.#trouble = { error }
-      return 'error'
+      return (this.#ahead = { error })
     }
-    if (this.#ahead === undefined) return undefined
-    this.#side.hold(this.#ahead.data.length)
-    return 'datagram'
+    if (this.#ahead !== undefined) this.side.hold(this.#ahead.data.length)
+    return this.#ahead
   }
 
   #decode<T>(codec: Codec<T, never>, { data, from }: Datagram): { message: T; from: Address } {
-    const facts = { ...this.#side.facts('messages'), remote: formatAddress(from), phase: 'frame' } as const
+    const facts = { ...this.side.facts('messages'), remote: formatAddress(from), phase: 'frame' } as const
     const bad = (code: FrameError['code'], what: string, cause?: unknown) =>
       new FrameError(code, `a datagram of ${data.length} bytes from ${facts.remote} ${what}`, { ...facts, cause })
     let message: T | undefined
@@ -241,88 +232,5 @@ export class DatagramInbound {
     if (message === undefined) throw bad('INCOMPLETE', 'holds no message')
     if (more) throw bad('BAD_FRAME', 'holds more than one message')
     return { message, from }
-  }
-}
-
-const OVER: IteratorReturnResult<undefined> = Object.freeze({ done: true, value: undefined })
-
-/**
- * The async iterator of a socket. It holds the reader slot from its first step until the loop is left or a step fails, which
- * is why a failed step does not end it: `for await` leaves without a word then, and may come back.
- */
-class Loop implements AsyncIterableIterator<unknown>, Pending {
-  readonly op = 'iterator'
-  /** The socket, which is not garbage while it is looped over. */
-  readonly of: object
-  resolve: (value: never) => void = ignore
-  #reject: (error: unknown) => void = ignore
-  /** One executor for all steps, where a closure for each would be garbage. */
-  readonly #settleBy = (resolve: (value: never) => void, reject: (error: unknown) => void): void => {
-    this.resolve = resolve
-    this.#reject = reject
-  }
-  disarm: (() => void) | undefined
-  readonly #slot: ReaderSlot
-  readonly #take: () => Datagram | undefined
-  readonly #give: ((datagram: Datagram) => unknown) | undefined
-  readonly #o: Wait | undefined
-  #state: 'idle' | 'between' | 'stepping' | 'done' = 'idle'
-
-  constructor(
-    of: object,
-    slot: ReaderSlot,
-    take: () => Datagram | undefined,
-    give: ((datagram: Datagram) => unknown) | undefined,
-    o: Wait | undefined,
-  ) {
-    this.of = of
-    this.#slot = slot
-    this.#take = take
-    this.#give = give
-    this.#o = o
-  }
-
-  next(): Promise<IteratorResult<unknown>> {
-    if (this.#state === 'done') return Promise.resolve(OVER)
-    if (this.#state === 'stepping') return Promise.reject(this.#slot.inUse(this.op))
-    const promise = new Promise<IteratorResult<unknown>>(this.#settleBy)
-    try {
-      if (this.#state === 'idle') this.#slot.claim(this.op)
-      this.#state = 'stepping'
-      this.#slot.start(this, this.#o, true)
-    } catch (error) {
-      this.reject(error)
-    }
-    return promise
-  }
-
-  attempt(): IteratorResult<unknown> | undefined {
-    const datagram = this.#take()
-    if (datagram === undefined) return undefined
-    const value = this.#give === undefined ? datagram : this.#give(datagram)
-    this.#state = 'between'
-    return { done: false, value }
-  }
-
-  /** The socket was closed, here: the loop is over. */
-  reject(error: unknown): void {
-    this.#leave(error instanceof Closed ? 'done' : 'idle')
-    if (error instanceof Closed) this.resolve(OVER as never)
-    else this.#reject(error)
-  }
-
-  return(): Promise<IteratorResult<unknown>> {
-    if (this.#slot.withdraw(this)) this.resolve(OVER as never)
-    this.#leave('done')
-    return Promise.resolve(OVER)
-  }
-
-  #leave(state: 'idle' | 'done'): void {
-    if (this.#state === 'between' || this.#state === 'stepping') this.#slot.unclaim()
-    this.#state = state
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this
   }
 }

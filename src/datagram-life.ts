@@ -19,7 +19,8 @@ import {
   SystemFailure,
   systemFailure,
 } from './errors.js'
-import { type Member, type Owned, type Owner, type Shared, tell } from './owner.js'
+import { type Member, type Owned, type Owner, type Shared, tellClosed, tellOpened } from './owner.js'
+import { descriptorOf, type Giver, giveUp, mustGive } from './passing.js'
 import type { CloseReport, Wait } from './stream.js'
 import { nextId } from './trace.js'
 
@@ -37,7 +38,7 @@ export interface DatagramOrigin extends Route {
 }
 
 /** What is true of a socket whether or not anybody still has its object; as `Lifetime` is to a connection. */
-export class DatagramLife implements DatagramSide, StreamEvents, Member {
+export class DatagramLife implements DatagramSide, StreamEvents, Member, Giver {
   readonly kind = 'datagram'
   readonly id: number = nextId()
   readonly handle: DatagramHandle
@@ -73,33 +74,22 @@ export class DatagramLife implements DatagramSide, StreamEvents, Member {
     this.out = new DatagramOutbound(handle, this, origin, this.in)
   }
 
-  /** Begins, once the object knows this. */
+  /** Begins, once the object knows this. Throws `Closed` if the owner ended while the socket was being made. */
   begin(): void {
-    const { handle, shared } = this
-    try {
-      this.owner.add(this)
-    } catch (error) {
-      // The owner ended while this socket was being made: nobody else would give the descriptor back.
-      handle.close(() => {})
-      throw error
-    }
+    const { handle, owner, origin } = this
+    owner.add(this)
     handle.attach(this)
-    if (!shared.trace.wants('open')) return
     const { local, remote } = handle
-    tell(shared, {
-      type: 'open',
-      kind: 'datagram',
-      id: this.id,
-      role: remote === undefined ? 'bound' : 'dialled',
-      driver: this.origin.driver,
-      local: formatAddress(local),
-      remote: remote === undefined ? '' : formatAddress(remote),
-      owner: this.owner.name,
-    })
+    const role = remote === undefined ? 'bound' : 'dialled'
+    tellOpened(owner, { kind: 'datagram', id: this.id, role, driver: origin.driver }, local, remote)
   }
 
   get shared(): Shared {
     return this.owner.shared
+  }
+
+  get refusal(): SocketError | undefined {
+    return this.over
   }
 
   facts(op: string): ErrorFacts {
@@ -182,17 +172,30 @@ export class DatagramLife implements DatagramSide, StreamEvents, Member {
     this.#give(error)
   }
 
-  /** Its descriptor was given away. */
-  hand(error: SocketError): void {
-    this.#refuse(error)
+  get number(): number | undefined {
+    return descriptorOf(this.handle)
+  }
+
+  mayGive(op: string): void {
+    this.mustLive(op)
+    const pending = this.pending ?? (this.in.busy ? 'a reader' : undefined)
+    mustGive(this.handle, this.origin.driver, this.facts(op), { pending, unread: this.origin.meter.unread })
+  }
+
+  give(op: string): number {
+    this.mayGive(op)
+    const facts = this.facts(op)
+    const descriptor = giveUp(this.handle, facts)
+    this.#refuse(new Closed('CONSUMED', `${CODES.Closed.CONSUMED}: ${op}`, facts))
     this.#shut()
+    return descriptor
   }
 
   #refuse(error: SocketError): void {
     if (this.over !== undefined) return
     this.over = error
     this.out.refuse(error)
-    this.in.refuse(error)
+    this.in.refuse()
   }
 
   #give(reason: SocketError): void {
@@ -216,11 +219,9 @@ export class DatagramLife implements DatagramSide, StreamEvents, Member {
     if (this.#report !== undefined) return
     this.#report = Object.freeze(report)
     this.#controller?.abort(report.reason ?? this.over)
-    const { shared } = this
     const { bytesRead } = this.in
     const { bytesWritten } = this.out
-    const duration = shared.clock.now() - this.openedAt
-    tell(shared, { type: 'close', kind: 'datagram', id: this.id, report, bytesRead, bytesWritten, duration })
+    tellClosed(this.shared, this.openedAt, { kind: 'datagram', id: this.id, report, bytesRead, bytesWritten })
     this.#settle(report)
   }
 }

@@ -19,6 +19,7 @@ import type { DatagramInbound, DatagramSide } from './datagram-in.js'
 import { arm, didMany, refusePast, shouldYield, spanning, turn, within } from './deadline.js'
 import type { DatagramHandle } from './driver.js'
 import { AddressError, again, CODES, type CodeOf, type ErrorFacts, invalidType, show, SocketError, SystemFailure } from './errors.js'
+import { handled, ignore } from './settle.js'
 import { enforce, type PolicyFunction } from './policy.js'
 import { type Resolver, resolveEndpoint } from './resolve.js'
 import type { Bytes, Wait } from './stream.js'
@@ -45,8 +46,6 @@ const BATCH = 64
 const TOGETHER = 256
 const NOTHING: Uint8Array = new Uint8Array(0)
 const DONE: Promise<void> = Promise.resolve()
-
-function ignore(): void {}
 
 /** One of those that are given to the driver together; used again for the next ones. */
 interface Place {
@@ -121,7 +120,6 @@ export class DatagramOutbound {
   /** What is under way outside of the socket, a look-up or a batch that is being made: what refuses it, and its verb. */
   readonly #errands: Map<(error: SocketError) => void, string> = new Map()
   #drained: (() => void) | undefined
-  #refusal: SocketError | undefined
   #rejected: Promise<never> | undefined
 
   constructor(handle: DatagramHandle, side: DatagramSide, route: Route, inbound: DatagramInbound) {
@@ -144,7 +142,7 @@ export class DatagramOutbound {
 
   send(data: Bytes | string, to: Endpoint | Address | undefined, o: Wait | undefined, op: string): Promise<void> {
     try {
-      if (this.#refusal !== undefined) throw again(this.#refusal, this.#side.facts(op))
+      this.#side.mustLive(op)
       const bytes = bytesOf(data, 'data')
       const where = this.#where(to, op)
       return where !== undefined && 'transport' in where ? this.#sendNamed(bytes, where, o, op) : this.#submit(bytes, where, o, op)
@@ -156,7 +154,7 @@ export class DatagramOutbound {
   /** The address to send to, undefined for the peer of a connected socket, or the endpoint whose name has to be looked up. */
   #where(to: Endpoint | Address | undefined, op: string): Address | IpEndpoint | undefined {
     if (to !== undefined && to === this.#asked) {
-      if (this.#reached !== undefined) this.#permit(this.#reached, undefined, op)
+      if (this.#reached !== undefined) this.#permit(this.#reached, op)
       return this.#reached
     }
     let address: Address | undefined
@@ -170,14 +168,12 @@ export class DatagramOutbound {
     }
     // What could be changed by its owner is looked at each time.
     if (typeof to === 'string' || (to !== undefined && Object.isFrozen(to))) [this.#asked, this.#reached] = [to, address]
-    if (address !== undefined) this.#permit(address, undefined, op)
+    if (address !== undefined) this.#permit(address, op)
     return address
   }
 
   #reject(error: unknown): Promise<never> {
-    const promise = Promise.reject<never>(error)
-    promise.catch(ignore)
-    return (this.#rejected = promise)
+    return (this.#rejected = handled(Promise.reject<never>(error)))
   }
 
   #error(code: CodeOf<'SystemFailure'>, what: string, op: string): SystemFailure {
@@ -188,11 +184,8 @@ export class DatagramOutbound {
   #peer(to: Endpoint | Address | undefined, op: string): undefined {
     const { remote } = this.#handle
     if (remote === undefined) {
-      throw this.#error(
-        'EDESTADDRREQ',
-        `${CODES.SystemFailure.EDESTADDRREQ}: ${op} needs an address or an endpoint on a socket that is not connected`,
-        op,
-      )
+      const what = `${op} needs an address or an endpoint on a socket that is not connected`
+      throw this.#error('EDESTADDRREQ', `${CODES.SystemFailure.EDESTADDRREQ}: ${what}`, op)
     }
     if (to === undefined || to === remote || to === this.#in.heard) return undefined
     const target = this.#target(to, op)
@@ -209,7 +202,8 @@ export class DatagramOutbound {
     const isAddress = typeof to === 'object' && to !== null && 'family' in to
     let endpoint: ParsedEndpoint
     try {
-      endpoint = parseEndpoint(isAddress ? partsOf(to, transport) : to)
+      // An address is checked like the endpoint it is.
+      endpoint = isAddress ? endpointOf(to, transport) : parseEndpoint(to)
     } catch (error) {
       throw error instanceof AddressError ? again(error, facts) : error
     }
@@ -238,7 +232,7 @@ export class DatagramOutbound {
     return this.#error('EAFNOSUPPORT', `a socket bound to ${formatAddress(this.#handle.local)} cannot reach ${formatAddress(address)}`, op)
   }
 
-  #permit(address: Address, named: IpEndpoint | undefined, op: string): void {
+  #permit(address: Address, op: string, named?: IpEndpoint): void {
     const { policy, transport } = this.#route
     if (policy === undefined) return
     const endpoint = named ?? endpointOf(address, transport)
@@ -246,25 +240,22 @@ export class DatagramOutbound {
   }
 
   #sendNamed(bytes: Uint8Array, endpoint: IpEndpoint, o: Wait | undefined, op: string): Promise<void> {
-    const promise = this.#lookUp(endpoint, o, op).then(([address, left]) => this.#submit(bytes, address, left, op))
-    promise.catch(ignore)
-    return promise
+    const left = spanning(o, this.#side.shared.clock)
+    return handled(this.#lookUp(endpoint, o, op).then((address) => this.#submit(bytes, address, left(), op)))
   }
 
-  async #lookUp(endpoint: IpEndpoint, o: Wait | undefined, op: string): Promise<[address: Address, left: Wait | undefined]> {
-    const { clock } = this.#side.shared
+  async #lookUp(endpoint: IpEndpoint, o: Wait | undefined, op: string): Promise<Address> {
     const { policy, resolver } = this.#route
     const host = endpoint.host as string
     const facts: ErrorFacts = { ...this.#side.facts(op), endpoint: formatEndpoint(endpoint) }
-    const left = spanning(o, clock)
     enforce(policy, { direction: 'connect', endpoint, name: host }, facts)
     const ask = (signal: AbortSignal) => resolveEndpoint({ ...endpoint, host }, resolver, { signal }, facts)
     const found = await this.#outside(op, ask, o, () => ({ ...facts, phase: 'resolve' }))
     let refusal: unknown
     for (const address of found.filter((one) => this.fits(one))) {
       try {
-        this.#permit(address, endpoint, op)
-        return [address, left()]
+        this.#permit(address, op, endpoint)
+        return address
       } catch (error) {
         refusal ??= error
       }
@@ -288,32 +279,25 @@ export class DatagramOutbound {
     }
   }
 
-  #tooLong(length: number, to: Address | undefined, op: string): SystemFailure | undefined {
+  #mustFit(length: number, to: Address | undefined, op: string): void {
     const longest = LONGEST[(to ?? (this.#handle.remote as Address)).family]
-    return length > longest ? this.#error('EMSGSIZE', `the datagram has ${length} bytes, the limit is ${longest}`, op) : undefined
+    if (length > longest) throw this.#error('EMSGSIZE', `the datagram has ${length} bytes, the limit is ${longest}`, op)
   }
 
   #submit(bytes: Uint8Array, to: Address | undefined, o: Wait | undefined, op: string): Promise<void> {
     const { length } = bytes
-    const tooLong = this.#tooLong(length, to, op)
-    if (tooLong !== undefined) return this.#reject(tooLong)
+    this.#mustFit(length, to, op)
     // A name may have been looked up meanwhile.
-    if (this.#refusal !== undefined) return this.#reject(again(this.#refusal, this.#side.facts(op)))
+    this.#side.mustLive(op)
     const sending = new Sending(bytes, to, op)
     if (o !== undefined) sending.disarm = this.#arm(sending, o)
     this.#hold(length)
     if (this.#queue.size > 0 || !this.#room || !this.#hand(sending)) this.#queue.add(sending)
-    if (!sending.over) return shouldYield() ? this.#afterTurn(sending.promise) : sending.promise
-    if (sending.error !== undefined) return this.#reject(sending.error)
+    // A runtime may say that it has sent in a callback, and yet before the loop turns.
+    if (!sending.over) return shouldYield() ? handled(sending.promise.then(turn)) : sending.promise
+    if (sending.error !== undefined) throw sending.error
     // A system that takes everything at once must not keep a loop of sends from letting others run.
     return shouldYield() ? turn() : DONE
-  }
-
-  /** A runtime may say that it has sent in a callback, and yet before the loop turns. */
-  #afterTurn(promise: Promise<void>): Promise<void> {
-    const later = promise.then(turn)
-    later.catch(ignore)
-    return later
   }
 
   #arm(sending: Sending, o: Wait): (() => void) | undefined {
@@ -390,25 +374,24 @@ export class DatagramOutbound {
   }
 
   sendMany(batch: Iterable<Outgoing> | AsyncIterable<Outgoing>, o: Wait | undefined): Promise<number> {
-    const promise = this.#sendAll(batch, o)
-    promise.catch(ignore)
-    return promise
+    return handled(this.#sendAll(batch, o))
   }
 
   async #sendAll(batch: Iterable<Outgoing> | AsyncIterable<Outgoing>, o: Wait | undefined): Promise<number> {
     const facts = () => ({ ...this.#side.facts('sendMany'), datagramsWritten: 0 })
-    if (this.#refusal !== undefined) throw again(this.#refusal, facts())
-    const { clock } = this.#side.shared
-    if (o !== undefined) refusePast(o, clock, facts)
+    const { refusal, shared } = this.#side
+    const { clock } = shared
+    if (refusal !== undefined) throw again(refusal, facts())
+    refusePast(o, clock, facts)
     const left = spanning(o, clock)
-    let sent = 0
+    const tally = { sent: 0 }
     const under: Promise<void>[] = []
     const settle = async () => {
       let failed: { readonly error: unknown } | undefined
       for (const promise of under.splice(0)) {
         try {
           await promise
-          sent++
+          tally.sent++
         } catch (error) {
           failed ??= { error }
         }
@@ -418,18 +401,17 @@ export class DatagramOutbound {
     const one = (outgoing: Outgoing) => {
       mustBeOutgoing(outgoing)
       const promise = this.send(outgoing.data, outgoing.to, left(), 'sendMany')
-      if (promise === DONE) return void sent++
+      if (promise === DONE) return void tally.sent++
       under.push(promise)
       return under.length >= BATCH || this.#queue.size > 0 || promise === this.#rejected ? settle() : undefined
     }
     const pending = () => {}
     this.#errands.set(pending, 'sendMany')
     try {
-      if (Symbol.iterator in Object(batch) && this.#handle.sendMany !== undefined) {
-        await this.#sendTogether(batch as Iterable<Outgoing>, left, (count) => {
-          sent += count
-        })
-      } else if (Symbol.iterator in Object(batch)) {
+      const isSync = Symbol.iterator in Object(batch)
+      if (isSync && this.#handle.sendMany !== undefined) {
+        await this.#sendTogether(batch as Iterable<Outgoing>, left, tally)
+      } else if (isSync) {
         for (const outgoing of batch as Iterable<Outgoing>) {
           const settling = one(outgoing)
           if (settling !== undefined) await settling
@@ -439,18 +421,18 @@ export class DatagramOutbound {
         await this.#each(batch as AsyncIterable<Outgoing>, one, left, facts)
       } else throw invalidType('batch', 'iterable', batch)
       if (under.length > 0) await settle()
-      return sent
+      return tally.sent
     } catch (error) {
       if (!(error instanceof SocketError)) throw error
       await settle().catch(ignore)
-      throw again(error, { op: 'sendMany', datagramsWritten: sent })
+      throw again(error, { op: 'sendMany', datagramsWritten: tally.sent })
     } finally {
       this.#errands.delete(pending)
     }
   }
 
   /** Gives the driver many at once; nothing is made for each of them. */
-  async #sendTogether(batch: Iterable<Outgoing>, left: () => Wait | undefined, count: (sent: number) => void): Promise<void> {
+  async #sendTogether(batch: Iterable<Outgoing>, left: () => Wait | undefined, tally: { sent: number }): Promise<void> {
     // Another batch may be waiting with those of this socket.
     const places = this.#places ?? []
     this.#places = undefined
@@ -460,14 +442,13 @@ export class DatagramOutbound {
         mustBeOutgoing(outgoing)
         const data = bytesOf(outgoing.data, 'data')
         let where = this.#where(outgoing.to, 'sendMany')
-        if (where !== undefined && 'transport' in where) [where] = await this.#lookUp(where, left(), 'sendMany')
-        const tooLong = this.#tooLong(data.length, where, 'sendMany')
-        if (tooLong !== undefined) throw tooLong
+        if (where !== undefined && 'transport' in where) where = await this.#lookUp(where, left(), 'sendMany')
+        this.#mustFit(data.length, where, 'sendMany')
         const place = (places[list.length] ??= { data, to: where })
         place.data = data
         place.to = where
         if (list.push(place) < TOGETHER) continue
-        await this.#handTogether(list, left, count)
+        await this.#handTogether(list, left, tally)
         list.length = 0
         didMany()
         if (!shouldYield()) continue
@@ -476,18 +457,18 @@ export class DatagramOutbound {
       }
     } catch (error) {
       // What came before it is sent first.
-      if (list.length < TOGETHER) await this.#handTogether(list, left, count)
+      if (list.length < TOGETHER) await this.#handTogether(list, left, tally)
       throw error
     }
-    await this.#handTogether(list, left, count)
+    await this.#handTogether(list, left, tally)
     for (const place of places) place.data = NOTHING
     this.#places = places
   }
 
-  async #handTogether(list: readonly Place[], left: () => Wait | undefined, count: (sent: number) => void): Promise<void> {
+  async #handTogether(list: readonly Place[], left: () => Wait | undefined, tally: { sent: number }): Promise<void> {
     for (let first = 0; first < list.length;) {
       if (!this.ready) await this.waitWritable(left())
-      if (this.#refusal !== undefined) throw again(this.#refusal, this.#side.facts('sendMany'))
+      this.#side.mustLive('sendMany')
       let taken: number
       try {
         taken = this.#handle.sendMany?.(list, first) ?? 0
@@ -496,7 +477,7 @@ export class DatagramOutbound {
       }
       this.#blocked = taken === 0
       this.datagramsWritten += taken
-      count(taken)
+      tally.sent += taken
       for (const end = first + taken; first < end; first++) this.bytesWritten += (list[first] as Place).data.length
     }
   }
@@ -525,15 +506,13 @@ export class DatagramOutbound {
   waitWritable(o: Wait | undefined): Promise<void> {
     const facts = () => this.#side.facts('waitWritable')
     return new Promise((resolve, reject) => {
-      if (this.#refusal !== undefined) throw again(this.#refusal, facts())
-      const leave = () => {
+      this.#side.mustLive('waitWritable')
+      const give = () => {
         this.#waiters.delete(give)
         disarm?.()
-      }
-      const give = () => {
-        leave()
-        if (this.#refusal === undefined) resolve()
-        else reject(again(this.#refusal, facts()))
+        const { refusal } = this.#side
+        if (refusal === undefined) resolve()
+        else reject(again(refusal, facts()))
       }
       const disarm = arm(o, this.#side.shared.clock, facts, (error) => {
         this.#waiters.delete(give)
@@ -544,9 +523,8 @@ export class DatagramOutbound {
     })
   }
 
-  /** Refuses everything from now on; what was accepted stays to be sent. */
+  /** From now on everything is refused: wakes what waits. What was accepted stays to be sent. */
   refuse(error: SocketError): void {
-    this.#refusal ??= error
     for (const fn of [...this.#waiters]) fn()
     for (const refuse of [...this.#errands.keys()]) refuse(error)
   }
@@ -572,10 +550,4 @@ export class DatagramOutbound {
   release(): void {
     this.#stopBudget?.()
   }
-}
-
-/** An address as the endpoint it is, so that it is checked like one. */
-function partsOf(address: Address, transport: Transport): Endpoint {
-  if (address.family === 'unix') return { transport, path: address.path, abstract: address.abstract }
-  return { transport, host: address.address, port: address.port, scope: address.scope }
 }

@@ -4,22 +4,9 @@ import { type Address, canonicalIp, type Endpoint, formatAddress, ipBytes } from
 import type { Datagram } from './datagram-in.js'
 import { DatagramLife, type DatagramOrigin, type DatagramUrl } from './datagram-life.js'
 import type { Outgoing } from './datagram-out.js'
-import { Delivery, type DeliveryMode } from './delivery.js'
+import { Delivery, type DeliveryMode, sourceOf } from './delivery.js'
 import type { DatagramHandle } from './driver.js'
-import {
-  AddressError,
-  Busy,
-  Closed,
-  CODES,
-  type CodeOf,
-  type ErrorFacts,
-  invalidType,
-  refuseUnknown,
-  show,
-  type SocketError,
-  SystemFailure,
-  systemFailure,
-} from './errors.js'
+import { AddressError, type ErrorFacts, invalidType, refuseUnknown, show, type SocketError, systemFailure } from './errors.js'
 import type { Codec } from './framing.js'
 import {
   getOption,
@@ -32,7 +19,7 @@ import {
   type SettableName,
 } from './options.js'
 import { guard, move, type Owned, type Owner, tell } from './owner.js'
-import { descriptorOf, type Giver, giveUp, mustGive } from './passing.js'
+import type { Giver } from './passing.js'
 import { type Readiness, refusedBy, type Wanted, type Watched } from './select.js'
 import type { Bytes, CloseReport, DatagramStats, Wait } from './stream.js'
 
@@ -161,11 +148,9 @@ export class DatagramSocket implements Owned, Watched {
   messages(o?: Wait): AsyncIterableIterator<Datagram>
   messages<T>(codec: Codec<T, never>, o?: Wait): AsyncIterableIterator<{ message: T; from: Address }>
   messages(codec?: Codec<unknown, never> | Wait, o?: Wait): AsyncIterableIterator<never> {
-    const isCodec = codec !== undefined && 'decoder' in Object(codec)
-    const loop = isCodec
-      ? this.#life.in.messages(this, codec as Codec<unknown, never>, o)
-      : this.#life.in.messages(this, undefined, codec as Wait | undefined)
-    return loop as AsyncIterableIterator<never>
+    const isCodec = 'decoder' in Object(codec)
+    const given = isCodec ? (codec as Codec<unknown, never>) : undefined
+    return this.#life.in.messages(this, given, isCodec ? o : (codec as Wait | undefined)) as AsyncIterableIterator<never>
   }
 
   [Symbol.asyncIterator](): AsyncIterableIterator<Datagram> {
@@ -179,7 +164,7 @@ export class DatagramSocket implements Owned, Watched {
    * @throws `Busy` beside another reader or delivery, `Closed`
    */
   deliver(mode: DeliveryMode, handler: (datagram: Datagram) => unknown): Delivery {
-    return new Delivery(this, this.#life.in.source(this), mode, handler)
+    return new Delivery(this, sourceOf(this, this.#life.in), mode, handler)
   }
 
   /** The handler of a delivery failed. @internal */
@@ -281,26 +266,22 @@ export class DatagramSocket implements Owned, Watched {
       if (o[name] !== undefined && typeof o[name] !== 'string') throw invalidType(name, 'a string', o[name])
     }
     this.#life.mustLive(op)
+    const bad = (what: string, expected: string) => new AddressError('BAD_HOST', `bad ${what}: expected ${expected}`, facts)
     const address = canonicalIp(group) ?? group
     const bytes = ipBytes(address)
     const isGroup = bytes !== undefined && (bytes.length === 4 ? (bytes[0] as number) >> 4 === 0xe : bytes[0] === 0xff)
     if (!isGroup || !this.#life.out.fits({ family: bytes.length === 4 ? 'ipv4' : 'ipv6', address, port: 0 })) {
       const expected = this.local.family === 'ipv4' ? '224.0.0.0 to 239.255.255.255' : 'a multicast address of ff00::/8'
-      throw new AddressError(
-        'BAD_HOST',
-        `bad group ${show(group)} for a socket at ${formatAddress(this.local)}: expected ${expected}`,
-        facts,
-      )
+      throw bad(`group ${show(group)} for a socket at ${formatAddress(this.local)}`, expected)
     }
     const source = o.source === undefined ? undefined : (canonicalIp(o.source) ?? o.source)
     if (source !== undefined && ipBytes(source)?.length !== bytes.length)
-      throw new AddressError('BAD_HOST', `bad source ${show(o.source)}: expected an address of the family of ${group}`, facts)
+      throw bad(`source ${show(o.source)}`, `an address of the family of ${group}`)
     try {
       this.#life.handle[op](address, o.interface, source)
     } catch (cause) {
-      const { code, message } = systemFailure(cause, facts)
       const where = `${o.interface === undefined ? '' : ` on ${show(o.interface)}`}${o.source === undefined ? '' : ` from ${show(o.source)}`}`
-      throw new SystemFailure(code as CodeOf<'SystemFailure'>, `cannot ${op} ${group}${where}: ${message}`, { ...facts, cause })
+      throw systemFailure(cause, facts, `cannot ${op} ${group}${where}`)
     }
   }
 
@@ -308,7 +289,7 @@ export class DatagramSocket implements Owned, Watched {
 
   /** The number of its descriptor, where the driver knows one. */
   get descriptor(): number | undefined {
-    return descriptorOf(this.#life.handle)
+    return this.#life.number
   }
 
   /**
@@ -318,29 +299,12 @@ export class DatagramSocket implements Owned, Watched {
    *   `SystemFailure/UNSUPPORTED` where the driver cannot
    */
   release(): number {
-    return this.giver.give('release')
+    return this.#life.give('release')
   }
 
   /** @internal for `sendDescriptors` */
   get giver(): Giver {
-    const { handle, origin } = this.#life
-    const mayGive = (op: string) => {
-      this.#life.mustLive(op)
-      const facts = this.#life.facts(op)
-      mustGive(handle, origin.driver, facts)
-      const pending = this.#life.pending ?? (this.#life.in.busy ? 'a reader' : undefined)
-      if (pending !== undefined) throw new Busy('BUSY', `${CODES.Busy.BUSY}: ${op} while ${pending} has it`, facts)
-      const { unread } = origin.meter
-      if (unread > 0) throw new Busy('UNREAD', `${CODES.Busy.UNREAD}: ${unread} of them at ${op}`, facts)
-    }
-    const give = (op: string) => {
-      mayGive(op)
-      const facts = this.#life.facts(op)
-      const descriptor = giveUp(handle, facts)
-      this.#life.hand(new Closed('CONSUMED', `${CODES.Closed.CONSUMED}: ${op}`, facts))
-      return descriptor
-    }
-    return { mayGive, give, number: this.descriptor }
+    return this.#life
   }
 
   // Ending

@@ -77,23 +77,19 @@ class SystemClock implements Clock {
     this.#timer = undefined
     this.#armedFor = Number.POSITIVE_INFINITY
     // The platform's timers count whole milliseconds and may be a fraction early; a moment not yet reached is armed again.
-    for (let first = this.#heap[0]; first !== undefined && first <= this.now(); first = this.#heap[0]) {
+    for (let first = this.#heap[0]; first !== undefined; first = this.#heap[0]) {
+      const bucket = this.#buckets.get(first) as Set<number>
+      if (first > this.now() && bucket.size > 0) {
+        if (first < this.#armedFor) this.#arm(first)
+        return
+      }
       pop(this.#heap)
-      const bucket = this.#buckets.get(first)
       this.#buckets.delete(first)
-      for (const number of bucket ?? []) {
-        bucket?.delete(number)
+      for (const number of bucket) {
+        bucket.delete(number)
         this.#live--
         this.#disarm(number)?.()
       }
-    }
-    for (let first = this.#heap[0]; first !== undefined; first = this.#heap[0]) {
-      if (this.#buckets.get(first)?.size) {
-        if (first < this.#armedFor) this.#arm(first)
-        break
-      }
-      pop(this.#heap)
-      this.#buckets.delete(first)
     }
   }
 }
@@ -218,7 +214,7 @@ export function spanning<W extends Wait | undefined>(wait: W, clock: Clock, limi
 }
 
 /** The error of a signal that has aborted: an expired `AbortSignal.timeout` is a deadline like any other. */
-export function cancellation(signal: AbortSignal, facts: ErrorFacts): SocketError {
+function cancellation(signal: AbortSignal, facts: ErrorFacts): SocketError {
   const reason: unknown = signal.reason
   if (reason instanceof Error && reason.name === 'TimeoutError') return deadlineError({ ...facts, cause: reason })
   return new Cancelled('CANCELLED', `${CODES.Cancelled.CANCELLED}: ${facts.op ?? 'operation'}`, { ...facts, cause: reason })
@@ -301,14 +297,22 @@ export function orTimeout(wait: Wait | undefined, timeout: number | undefined): 
 /** `promise`, or the error of `wait` if that ends first. */
 export function within<T>(promise: Promise<T>, wait: Wait | undefined, clock: Clock, facts: () => ErrorFacts): Promise<T> {
   return new Promise((resolve, reject) => {
-    let disarm: (() => void) | undefined
-    try {
-      disarm = arm(wait, clock, facts, reject)
-    } catch (error) {
-      reject(error)
-    }
-    void promise.then(resolve, reject).finally(disarm)
+    void promise.then(resolve, reject)
+    const disarm = arm(wait, clock, facts, reject)
+    if (disarm !== undefined) void promise.then(disarm, disarm)
   })
+}
+
+/** Calls `fn` once `idle` milliseconds have passed since the moment that `last` gives, which may move on; returns what ends that. */
+export function whenIdle(clock: Clock, idle: number, last: () => number, fn: () => void): () => void {
+  let stop: (() => void) | undefined
+  const check = () => {
+    const due = last() + idle
+    if (clock.now() < due) stop = clock.at(due, check)
+    else fn()
+  }
+  check()
+  return () => stop?.()
 }
 
 /** Settled operations in a row that never waited for the loop, and since when. */

@@ -2,9 +2,10 @@
 
 import { wholeNumber } from './arguments.js'
 import { shouldYield, turn } from './deadline.js'
-import { Broken, broken, Busy, Closed, CODES, invalidType, outOfRange, type SocketError } from './errors.js'
+import { Broken, broken, Busy, Closed, CODES, invalidType, messageOf, outOfRange, type SocketError } from './errors.js'
 import { inThisContext } from './owner.js'
-import type { Pending } from './slot.js'
+import type { Pending, ReaderSlot } from './slot.js'
+import type { Steppable } from './steps.js'
 import type { CloseReport } from './stream.js'
 
 /** What a {@link Source} gives when nothing will ever come any more. */
@@ -26,9 +27,32 @@ export interface Source<T> {
   /** What is here now; undefined when there is nothing, and the waiter is told when to look again. Throws what broke the input. */
   take(): T | typeof END | undefined
   /** Whether an error says no more than that this socket ended or broke. */
-  tells?(error: unknown): boolean
+  tells(error: unknown): boolean
   /** The handler failed: tells so, unless that is what the error says, and aborts what is not closed. */
   fail(error: SocketError): void
+}
+
+/** What the delivery of a connection or a datagram socket takes from. */
+export function sourceOf<T>(
+  socket: { readonly closed: Promise<CloseReport>; tells?(error: unknown): boolean; handlerFailed(error: SocketError): void },
+  slot: ReaderSlot & Steppable<T>,
+): Source<T> {
+  return {
+    get closed() {
+      return socket.closed
+    },
+    tells: (error) => socket.tells?.(error) === true,
+    occupy: (waiter) => {
+      slot.occupy(waiter.op)
+      slot.park(waiter)
+    },
+    release: (waiter) => {
+      slot.withdraw(waiter)
+      slot.unclaim()
+    },
+    take: () => slot.next('deliver'),
+    fail: (error) => socket.handlerFailed(error),
+  }
 }
 
 const DONE: CloseReport = Object.freeze({ clean: true, unsent: 0 })
@@ -212,7 +236,7 @@ export class Delivery implements Pending {
 
   #failed(cause: unknown): undefined {
     this.#running = false
-    const error = this.#source.tells?.(cause) ? (cause as SocketError) : handlerFailed(cause)
+    const error = this.#source.tells(cause) ? (cause as SocketError) : handlerFailed(cause)
     const report = failure(error)
     if (this.#stopped) this.#over = report
     this.#finish(report)
@@ -254,6 +278,5 @@ function failure(reason: SocketError): CloseReport {
 }
 
 function handlerFailed(cause: unknown): SocketError {
-  const why = cause instanceof Error ? cause.message : String(cause)
-  return new Broken('HANDLER_FAILED', `${CODES.Broken.HANDLER_FAILED}: ${why}`, { op: 'deliver', phase: 'handler', cause })
+  return new Broken('HANDLER_FAILED', `${CODES.Broken.HANDLER_FAILED}: ${messageOf(cause)}`, { op: 'deliver', phase: 'handler', cause })
 }

@@ -32,8 +32,20 @@ export interface OptionHandle {
   setRaw?(level: number, name: number, value: Uint8Array): void
 }
 
+/** What the handles of all sockets have. */
+interface Handle {
+  ref(): void
+  unref(): void
+  /** The options of the socket; absent where the driver has none. A layer above passes those of the handle it stands on. */
+  readonly options?: OptionHandle | undefined
+  /** The descriptor, for drivers that know it; -1 once it was given back. */
+  readonly descriptor?: number
+  /** Gives the descriptor away, open and as it is: the handle is over without closing it. Throws where it cannot. */
+  give?(): number
+}
+
 /** One established byte stream. */
-export interface StreamHandle {
+export interface StreamHandle extends Handle {
   readonly local: Address | undefined
   readonly remote: Address | undefined
   /** Bytes taken by `write` and not yet handed to the system, or the peer for a driver in the process. */
@@ -64,19 +76,11 @@ export interface StreamHandle {
    * destroying now could cost the peer bytes it was promised.
    */
   mayLose(): boolean
-  ref(): void
-  unref(): void
-  /** The options of the socket; absent where the driver has none. A layer above passes those of the handle it stands on. */
-  readonly options?: OptionHandle | undefined
   /**
    * Gives the platform's own socket away, unread and unwritten from here on; undefined if there is none or bytes were
    * already taken from it. Only for layers that can use it natively (TLS where truncation is allowed).
    */
   release?(): unknown
-  /** The descriptor, for drivers that know it; -1 once it was given back. */
-  readonly descriptor?: number
-  /** Gives the descriptor away, open and as it is: the handle is over without closing it. Throws where it cannot. */
-  give?(): number
   /**
    * As `write`, with descriptors that go along with the first byte (SCM_RIGHTS, unix(7)); the system has its own references to
    * them once this returns more than 0. UNIX sockets only. Throws what `sendmsg` reported.
@@ -113,7 +117,7 @@ export interface Splice {
 }
 
 /** An accepting socket. Connections are taken with `accept`; nothing is read from one before it is taken. */
-export interface ListenerHandle {
+export interface ListenerHandle extends Handle {
   readonly local: Address
   /** Called once: `acceptable` when `accept` may have something or throws. */
   attach(events: { acceptable(): void }): void
@@ -125,12 +129,6 @@ export interface ListenerHandle {
   /** Connections closed unserved by the driver since the start, and whether that count is an estimate. */
   readonly unserved: { count: number; estimated: boolean }
   close(done: () => void): void
-  ref(): void
-  unref(): void
-  readonly options?: OptionHandle | undefined
-  readonly descriptor?: number
-  /** As that of a stream. */
-  give?(): number
 }
 
 /** One datagram as the system gave it. */
@@ -153,7 +151,7 @@ export interface OutgoingDatagram {
 }
 
 /** A bound, and perhaps connected, datagram socket. */
-export interface DatagramHandle {
+export interface DatagramHandle extends Handle {
   readonly local: Address
   /** The peer of a connected socket. */
   readonly remote: Address | undefined
@@ -181,14 +179,8 @@ export interface DatagramHandle {
   /** Joins or leaves a multicast group, on one interface (its address or name) or the system's choice, from one source or any. */
   join(group: string, interfaceName: string | undefined, source: string | undefined): void
   leave(group: string, interfaceName: string | undefined, source: string | undefined): void
-  readonly options?: OptionHandle | undefined
-  readonly descriptor?: number
-  /** As that of a stream. */
-  give?(): number
   /** Gives the descriptor back; datagrams that were taken are sent first. Idempotent. */
   close(done: () => void): void
-  ref(): void
-  unref(): void
 }
 
 export interface BindSettings {
@@ -206,14 +198,18 @@ export interface BindSettings {
   options: ReadonlyMap<string, unknown>
 }
 
-export interface DialSettings {
-  /** Local address to bind before connecting. */
-  from?: Address | undefined
+/** What every stream socket is made with. */
+export interface StreamSettings {
   noDelay: boolean
-  /** What was asked for, by its name in `options.ts`, to set before connecting; what has a field here is in it, too. */
-  options?: ReadonlyMap<string, unknown> | undefined
   /** Keep-alive idle and interval times in milliseconds and number of probes; `false` switches it off. */
   keepAlive: KeepAlive | false
+  /** What was asked for, by its name in `options.ts`, to set before connecting or listening; what has a field is in it, too. */
+  options?: ReadonlyMap<string, unknown> | undefined
+}
+
+export interface DialSettings extends StreamSettings {
+  /** Local address to bind before connecting. */
+  from?: Address | undefined
 }
 
 export interface KeepAlive {
@@ -222,14 +218,10 @@ export interface KeepAlive {
   count: number
 }
 
-export interface ListenSettings {
+export interface ListenSettings extends StreamSettings {
   backlog: number
   ipv6Only: boolean
   reusePort: boolean
-  noDelay: boolean
-  keepAlive: KeepAlive | false
-  /** What was asked for, by its name in `options.ts`, to set before listening; what has a field here is in it, too. */
-  options?: ReadonlyMap<string, unknown> | undefined
 }
 
 /** What a driver guarantees, as data. `true` is exact; a text says what is missing. */

@@ -105,6 +105,7 @@ export const CODES = {
     EACCES: 'permission denied',
     EPERM: 'the operation is not permitted',
     ECONNREFUSED: 'the connection was refused',
+    ECONNRESET: 'the peer reset the connection',
     ETIMEDOUT: 'the host did not answer',
     ENETUNREACH: 'there is no route to the network',
     EHOSTUNREACH: 'there is no route to the host',
@@ -334,18 +335,26 @@ function editDistance(a: string, b: string): number {
   return row[b.length] as number
 }
 
+/** What a message that refuses `given` ends with: the word of `known` nearest to it, if any is near enough. */
+export function suggestion(given: string, known: Iterable<string>): string {
+  const near = nearest(given, known)
+  return near ? `; did you mean ${show(near)}?` : ''
+}
+
 /** Refuses every own key of `options` that is not in `known`, naming the nearest known one. */
 export function refuseUnknown(options: object, known: Iterable<string>, op: string): void {
   if (typeof options !== 'object' || options === null) throw invalidType('options', 'an object', options)
   const names = known instanceof Set ? (known as ReadonlySet<string>) : new Set(known)
   for (const key of Object.keys(options)) {
     if (names.has(key)) continue
-    const near = nearest(key, names)
-    throw new OptionError('UNKNOWN_OPTION', `${op} has no option ${show(key)}${near ? `; did you mean ${show(near)}?` : ''}`, {
-      op,
-      phase: 'option',
-    })
+    const what = `${op} has no option ${show(key)}${suggestion(key, names)}`
+    throw new OptionError('UNKNOWN_OPTION', what, { op, phase: 'option' })
   }
+}
+
+/** What whatever was thrown says. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }
 
 /** The `code` of whatever was thrown, or an empty text. */
@@ -367,15 +376,17 @@ export function broken(error: unknown, facts: ErrorFacts = {}): SocketError {
   return new Broken(code as CodeOf<'Broken'>, sentence(CODES.Broken, code, error), { cause: error, ...facts })
 }
 
-/** A failed system call at opening, binding, listening or setting an option. */
-export function systemFailure(error: unknown, facts: ErrorFacts = {}): SocketError {
+/** A failed system call at opening, binding, listening or setting an option; `failed` is what could not be done. */
+export function systemFailure(error: unknown, facts: ErrorFacts = {}, failed?: string): SocketError {
   if (error instanceof SocketError) return error
   const code = systemCode(error) ?? 'UNKNOWN'
-  return new SystemFailure(code as CodeOf<'SystemFailure'>, sentence(CODES.SystemFailure, code, error), { cause: error, ...facts })
+  const why = sentence(CODES.SystemFailure, code, error)
+  const message = failed === undefined ? why : `${failed}: ${why}`
+  return new SystemFailure(code as CodeOf<'SystemFailure'>, message, { cause: error, ...facts })
 }
 
 function sentence(table: Record<string, string>, code: string, error: unknown): string {
-  const text = table[code] ?? (error instanceof Error ? error.message : String(error))
+  const text = table[code] ?? messageOf(error)
   // An option that was refused while the socket was made is named by the driver.
   const { option } = Object(error) as { option?: unknown }
   return typeof option === 'string' && code in table ? `cannot set ${option}: ${text}` : text
@@ -385,7 +396,7 @@ function sentence(table: Record<string, string>, code: string, error: unknown): 
  * The same failure seen by another operation: same class, code and message, its own `op`, the first one as `cause`.
  * Every operation on a finished socket reports this way, so that each has its own stack.
  */
-export function again(first: SocketError, facts: ErrorFacts, message: string = first.message): SocketError {
+export function again(first: SocketError, facts: ErrorFacts = {}, message: string = first.message): SocketError {
   const Class = first.constructor as new (code: string, message: string, facts: ErrorFacts) => SocketError
   const { op: _op, phase, ...kept } = first
   return new Class(first.code, message, { ...(phase && { phase }), ...kept, ...facts, cause: originOf(first) })

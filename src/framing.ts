@@ -6,7 +6,7 @@
  */
 
 import { bufferOf, strictText } from './bytes.js'
-import { again, Closed, CODES, FrameError, invalidType, SocketError } from './errors.js'
+import { again, Closed, CODES, FrameError, invalidType, messageOf, SocketError } from './errors.js'
 
 /**
  * A way of framing. `T` is what decoding gives, `S` what encoding accepts.
@@ -146,7 +146,7 @@ export class FrameInput {
     if (count < WORTH_SHARING || count * SHARE < this.#bytes.buffer.byteLength) return this.#bytes.slice(from, from + count)
     const taken = this.#bytes.subarray(from, from + count)
     // The message owns that memory now; what is left is the smaller part, and moves out.
-    this.#replace(this.#start === this.#end ? EMPTY : this.#bytes.slice(this.#start, this.#end), this.#end - this.#start, false)
+    this.#moveOut()
     return taken
   }
 
@@ -166,10 +166,10 @@ export class FrameInput {
   }
 
   /** The error of the message at hand. */
-  error(code: 'TOO_LONG' | 'BAD_FRAME' | 'INCOMPLETE', what: string, more?: { received?: number; cause?: unknown }): FrameError {
-    const cause = more?.cause === undefined ? {} : { cause: more.cause }
-    const error = new FrameError(code, `${what}, at stream offset ${this.offset}`, { phase: 'frame', ...cause })
-    const facts: FrameFacts = { offset: this.offset, ...(more?.received === undefined ? {} : { received: more.received }) }
+  error(code: 'TOO_LONG' | 'BAD_FRAME' | 'INCOMPLETE', what: string, more: { received?: number; cause?: unknown } = {}): FrameError {
+    const { cause, ...received } = more
+    const error = new FrameError(code, `${what}, at stream offset ${this.offset}`, { phase: 'frame', cause })
+    const facts: FrameFacts = { offset: this.offset, ...received }
     return Object.assign(error, facts)
   }
 
@@ -180,11 +180,11 @@ export class FrameInput {
     if (this.#start !== this.#end) return this.#join(chunk)
     // The `slice` of a Buffer does not copy.
     const plain = chunk.constructor === Uint8Array ? chunk : new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length)
-    this.#replace(plain, plain.length, false)
+    this.#replace(plain)
   }
 
   #join(chunk: Uint8Array): void {
-    const held = this.#end - this.#start
+    const held = this.length
     const needed = held + chunk.length
     if (!this.#own || this.#end + chunk.length > this.#bytes.length) {
       // Doubling keeps the work linear for a peer that sends byte by byte, and what is reserved within twice what came.
@@ -197,7 +197,7 @@ export class FrameInput {
     this.#end += chunk.length
   }
 
-  #replace(bytes: Uint8Array, length: number, own: boolean): void {
+  #replace(bytes: Uint8Array, length = bytes.length, own = false): void {
     this.#passed += this.#start
     this.#bytes = bytes
     this.#start = 0
@@ -214,12 +214,15 @@ export class FrameInput {
 
   /** Nothing more can be decoded now: a few bytes do not hold on to a whole chunk while the peer is silent. @internal */
   settle(): void {
-    const held = this.#end - this.#start
+    const held = this.length
     if (held === 0) {
-      if (this.#end !== 0) this.#replace(EMPTY, 0, false)
-    } else if (held * 4 < this.#bytes.buffer.byteLength && this.#bytes.buffer.byteLength > WORTH_SHARING) {
-      this.#replace(this.#bytes.slice(this.#start, this.#end), held, false)
-    }
+      if (this.#end !== 0) this.#moveOut()
+    } else if (held * 4 < this.#bytes.buffer.byteLength && this.#bytes.buffer.byteLength > WORTH_SHARING) this.#moveOut()
+  }
+
+  /** Lets go of the memory and keeps a copy of what is left. */
+  #moveOut(): void {
+    this.#replace(this.length === 0 ? EMPTY : this.#bytes.slice(this.#start, this.#end))
   }
 }
 
@@ -370,14 +373,18 @@ export class FrameDecoder<T> implements Decoder<T> {
   }
 
   push(chunk: Uint8Array): void {
-    if (this.#error !== undefined) throw again(this.#error, {})
+    if (this.#error !== undefined) throw again(this.#error)
     if (this.#ended) throw new Closed('ENDED', 'the decoder was told that the stream has ended', { phase: 'frame' })
     this.#input.push(chunk)
   }
 
   next(): T | undefined {
-    if (this.#ready !== undefined) return this.#takeReady()
-    if (this.#error !== undefined) throw again(this.#error, {})
+    const ready = this.#ready
+    if (ready !== undefined) {
+      this.#ready = undefined
+      return ready
+    }
+    if (this.#error !== undefined) throw again(this.#error)
     const input = this.#input
     if (input.length === 0) {
       input.settle()
@@ -395,7 +402,7 @@ export class FrameDecoder<T> implements Decoder<T> {
   }
 
   end(): void {
-    if (this.#error !== undefined) throw again(this.#error, {})
+    if (this.#error !== undefined) throw again(this.#error)
     if (this.#ended) return
     this.#ended = true
     this.#ready = this.next()
@@ -405,26 +412,18 @@ export class FrameDecoder<T> implements Decoder<T> {
     return this.#input.copy(0, this.#input.length)
   }
 
-  #takeReady(): T | undefined {
-    const message = this.#ready
-    this.#ready = undefined
-    return message
-  }
-
   #final(): T | undefined {
     const message = this.#last?.(this.#input)
     if (message !== undefined) return message
     const received = this.#input.length
-    throw this.#input.error('INCOMPLETE', `${CODES.FrameError.INCOMPLETE}: ${received === 1 ? '1 byte' : `${received} bytes`} of it came`, {
-      received,
-    })
+    const bytes = received === 1 ? '1 byte' : `${received} bytes`
+    throw this.#input.error('INCOMPLETE', `${CODES.FrameError.INCOMPLETE}: ${bytes} of it came`, { received })
   }
 
   #fail(error: unknown): SocketError {
-    const failure =
+    this.#error =
       error instanceof SocketError ? error : this.#input.error('BAD_FRAME', `the codec failed: ${messageOf(error)}`, { cause: error })
-    this.#error = failure
-    return failure
+    return this.#error
   }
 }
 
@@ -542,8 +541,4 @@ function encoded<S, V>(mapping: Mapping<never, unknown, S, V>, value: V): S {
     if (cause instanceof FrameError) throw cause
     throw new FrameError('BAD_MESSAGE', `the message cannot be encoded: ${messageOf(cause)}`, { phase: 'frame', cause })
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

@@ -2,8 +2,7 @@
 
 import { isIP } from 'node:net'
 import { asciiName, flawOfName, ipBytes } from './address.js'
-import { printable } from './errors.js'
-import { type AlternativeNames, formatIp } from './x509.js'
+import { type AlternativeNames, shownNames } from './x509.js'
 
 /**
  * Whether `name` is one a certificate can be checked against: a DNS name of letters, digits and hyphens (underscores are met
@@ -45,7 +44,7 @@ export function matchesIdentity(names: AlternativeNames, name: string): boolean 
 
 /** What a certificate names, for an error message. */
 export function describeNames(names: AlternativeNames): string {
-  const all = [...names.dns.map((name) => printable(name)), ...names.ips.map(formatIp)]
+  const all = shownNames(names)
   if (all.length === 0) return 'the certificate names no host at all'
   const shown = all.slice(0, 5).join(', ')
   return all.length > 5 ? `the certificate is for ${shown} and ${all.length - 5} more` : `the certificate is for ${shown}`

@@ -3,56 +3,43 @@
 import { oneOf, wholeNumber } from './arguments.js'
 import { ReceiveBuffer } from './buffer.js'
 import { bufferOf, bytesOf, copyOf, strictText } from './bytes.js'
-import { arm, orTimeout, shouldYield, turn, turned } from './deadline.js'
-import { END, type Source } from './delivery.js'
+import { turned } from './deadline.js'
+import { END } from './delivery.js'
 import type { Received, Splice, StreamHandle } from './driver.js'
-import { again, Busy, broken, Cancelled, CODES, type ErrorFacts, FrameError, invalidType, outOfRange, type SocketError } from './errors.js'
-import type { Shared } from './owner.js'
-import { accepted, FEW_DESCRIPTORS, MOST_DESCRIPTORS, type ReceiveDescriptorsOptions, type ReceivedDescriptors } from './passing.js'
-import type { Pending } from './slot.js'
-import type { Bytes, CloseReport, LimitOptions, LineOptions, ReadOptions, Wait } from './stream.js'
+import { again, broken, type ErrorFacts, FrameError, invalidType, outOfRange, type SocketError } from './errors.js'
+import { FEW_DESCRIPTORS, MOST_DESCRIPTORS, type ReceiveDescriptorsOptions, type ReceivedDescriptors, whyClosed } from './passing.js'
+import { capture, captured, ignore } from './settle.js'
+import { type Pending, ReaderSlot, type Slotted } from './slot.js'
+import { Steps } from './steps.js'
+import type { Bytes, LimitOptions, LineOptions, ReadOptions, Wait } from './stream.js'
 
-/** What this direction needs to know and tell of its connection. */
-export interface Side {
-  readonly shared: Shared
-  /** Default times of an operation, milliseconds. */
-  readonly readTime: number | undefined
+/** What the two directions need to know and tell of their connection. */
+export interface Side extends Slotted {
   readonly writeTime: number | undefined
-  /** What every operation fails with at once: this side closed the connection or gave it away. */
-  readonly refusal: SocketError | undefined
-  /** Whether there is one. */
-  readonly refused: boolean
   /** Bytes moved, in whichever direction. */
   moved(): void
-  facts(op: string): ErrorFacts
   /** Called once, when the direction has seen its end. */
   ended(): void
   /** Called once, when the direction broke. */
   broke(error: SocketError): void
-  /** What `ready` answers may be another now, without the driver having said so. */
-  changed(): void
 }
 
 /** The buffer of every connection until something has to be kept: most never need one. */
 const EMPTY: ReceiveBuffer = new ReceiveBuffer()
 
-export class Inbound {
+export class Inbound extends ReaderSlot<Side> {
   bytesRead = 0
   readonly handle: StreamHandle
-  readonly #side: Side
   #buffer: ReceiveBuffer = EMPTY
-  #pending: Pending | undefined
   /** Where the search for a delimiter goes on when more has come. */
   #searched = 0
-  /** Who holds the reader slot beyond a single operation. */
-  #claimant: string | undefined
   #ended = false
   /** What reading fails with once the buffer is empty. */
   #error: SocketError | undefined
 
   constructor(handle: StreamHandle, side: Side) {
+    super(side)
     this.handle = handle
-    this.#side = side
   }
 
   get buffered(): number {
@@ -67,55 +54,24 @@ export class Inbound {
     return this.#error
   }
 
-  get busy(): boolean {
-    return this.#pending !== undefined || this.#claimant !== undefined
-  }
-
-  /** The operation that waits for bytes; a delivery is none. */
-  get waiting(): string | undefined {
-    const op = this.#pending?.op
-    return op === 'deliver' ? undefined : op
-  }
-
   /** The driver may have something. */
   readable(): void {
     turned()
-    const pending = this.#pending
-    if (pending !== undefined) this.#retry(pending)
+    this.retry()
   }
 
-  #retry(pending: Pending): void {
-    let result: unknown
-    try {
-      result = pending.attempt()
-    } catch (error) {
-      this.#pending = undefined
-      pending.disarm?.()
-      pending.reject(error)
-      return
-    }
-    if (result === undefined) return
-    this.#pending = undefined
-    pending.disarm?.()
-    pending.resolve(result as never)
-  }
-
-  /** From now on everything is refused: wakes what waits. Bytes not read are dropped. */
-  refuse(): void {
-    const pending = this.#pending
-    this.#pending = undefined
-    pending?.disarm?.()
-    pending?.reject(this.#refused(pending.op))
+  /** As of any slot; bytes not read are dropped. */
+  override refuse(): void {
     this.#drop(this.#buffer.length)
-    this.#side.changed()
+    super.refuse()
   }
 
   /** The connection broke from outside this direction: what is buffered stays readable, then `error`. */
   fail(error: SocketError): void {
     if (this.#ended || this.#error !== undefined) return
     this.#error = error
-    if (this.#pending !== undefined) this.#retry(this.#pending)
-    this.#side.changed()
+    this.retry()
+    this.side.changed()
   }
 
   /** Gives up what is buffered to whoever takes the stream over. */
@@ -127,7 +83,7 @@ export class Inbound {
   discard(): { count: number; open: boolean } {
     let count = 0
     try {
-      const most = this.#side.shared.limits.receive
+      const most = this.side.shared.limits.receive
       for (let chunk = this.handle.read(most); chunk !== undefined; chunk = this.handle.read(most)) {
         if (chunk === null) return { count, open: false }
         count += chunk.length
@@ -139,12 +95,8 @@ export class Inbound {
     return { count, open: true }
   }
 
-  #refused(op: string): SocketError {
-    return again(this.#side.refusal as SocketError, this.#side.facts(op))
-  }
-
   #hold(change: number): void {
-    if (change !== 0) this.#side.shared.budget.change(change)
+    if (change !== 0) this.side.shared.budget.change(change)
   }
 
   /** Asks the driver: bytes, `undefined` for nothing now, `null` for never again. They do not go through the buffer. */
@@ -152,8 +104,7 @@ export class Inbound {
     if (this.#ended || this.#error !== undefined) return null
     try {
       const chunk = this.handle.read(limit)
-      if (chunk === null) this.#end()
-      else if (chunk !== undefined) this.#count(chunk.length)
+      this.#counted(chunk && chunk.length)
       return chunk
     } catch (error) {
       this.#break(error)
@@ -161,29 +112,31 @@ export class Inbound {
     }
   }
 
-  #count(bytes: number): void {
-    this.bytesRead += bytes
-    this.#side.moved()
+  /** Notes what the driver answered: so many bytes, nothing now, or never again. */
+  #counted(count: number | null | undefined): number | null | undefined {
+    if (count === undefined) return undefined
+    if (count === null) {
+      this.#ended = true
+      this.side.ended()
+    } else {
+      this.bytesRead += count
+      this.side.moved()
+    }
     // There may be more, of which no event will tell: a driver need not announce what was taken before it could.
-    this.#side.changed()
-  }
-
-  #end(): void {
-    this.#ended = true
-    this.#side.ended()
-    this.#side.changed()
+    this.side.changed()
+    return count
   }
 
   #break(error: unknown): void {
     if (this.#error !== undefined) return
-    this.#error = broken(error, { ...this.#side.facts('read'), phase: 'read' })
-    this.#side.broke(this.#error)
-    this.#side.changed()
+    this.#error = broken(error, { ...this.side.facts('read'), phase: 'read' })
+    this.side.broke(this.#error)
+    this.side.changed()
   }
 
   /** Moves what the driver has into the buffer; its answers are those of `#pull`. */
   #more(): Uint8Array | null | undefined {
-    const chunk = this.#pull(this.#side.shared.limits.receive)
+    const chunk = this.#pull(this.side.shared.limits.receive)
     if (chunk) this.#keep(chunk)
     return chunk
   }
@@ -208,7 +161,7 @@ export class Inbound {
 
   /** `null` at the end; throws what broke the direction. For when no more bytes will ever come and none are left. */
   #over(op: string): null {
-    if (this.#error !== undefined) throw again(this.#error, this.#side.facts(op))
+    if (this.#error !== undefined) throw again(this.#error, this.side.facts(op))
     return null
   }
 
@@ -217,88 +170,21 @@ export class Inbound {
     this.#over(op)
     if (this.#buffer.length === 0) return null
     throw new FrameError('INCOMPLETE', `the stream ended ${this.#buffer.length} bytes into ${wanted}; they are still readable`, {
-      ...this.#side.facts(op),
+      ...this.side.facts(op),
       phase: 'frame',
     })
   }
 
   /** Runs what `prepare` makes of the arguments; wrong ones, too, are rejections. */
-  #run<T>(op: string, wait: Wait | undefined, prepare: () => () => T | undefined, claimed = false): Promise<T> {
+  #run<T>(op: string, wait: Wait | undefined, prepare: () => () => T | undefined): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      const attempt = prepare()
-      if (!this.#side.refused && this.#claimant !== undefined && !claimed) return reject(this.inUse(op))
-      this.start({ op, attempt, resolve, reject, disarm: undefined }, wait)
+      this.start({ op, attempt: prepare(), resolve, reject, disarm: undefined }, wait)
     })
-  }
-
-  /** Takes back an operation that waits, so that nothing is fetched for it; whether it did wait. It is the caller's to settle. */
-  withdraw(pending: Pending): boolean {
-    if (this.#pending !== pending) return false
-    this.#pending = undefined
-    pending.disarm?.()
-    this.#side.changed()
-    return true
-  }
-
-  /** Takes back the operation that waits and tells it so. */
-  cancel(): void {
-    const pending = this.#pending
-    if (pending === undefined || !this.withdraw(pending)) return
-    pending.reject(new Cancelled('CANCELLED', `${CODES.Cancelled.CANCELLED}: ${pending.op}`, this.#side.facts(pending.op)))
-  }
-
-  /** Tries an operation at once, and lets it wait for bytes if that gives nothing. */
-  start(pending: Pending, wait: Wait | undefined): void {
-    if (this.#side.refused) return pending.reject(this.#refused(pending.op))
-    if (this.#pending !== undefined) return pending.reject(this.inUse(pending.op))
-    try {
-      if (wait !== undefined || this.#side.readTime !== undefined) pending.disarm = this.#arm(wait, pending)
-      // Kept waiting before it takes anything, or another reader could overtake it with what comes after.
-      if (shouldYield()) return this.#postpone(pending)
-      const result = pending.attempt()
-      if (result === undefined) {
-        this.#pending = pending
-        return
-      }
-      pending.disarm?.()
-      pending.resolve(result as never)
-    } catch (error) {
-      pending.disarm?.()
-      pending.reject(error)
-    }
-  }
-
-  /** Tries when the loop has turned. Apart, since a closure over `pending` in `start` would cost each operation a context. */
-  #postpone(pending: Pending): void {
-    this.#pending = pending
-    void turn().then(() => this.#pending === pending && this.#retry(pending))
-  }
-
-  #arm(wait: Wait | undefined, pending: Pending): (() => void) | undefined {
-    return arm(
-      orTimeout(wait, this.#side.readTime),
-      this.#side.shared.clock,
-      () => this.#side.facts(pending.op),
-      (error) => {
-        this.withdraw(pending)
-        pending.reject(error)
-      },
-    )
-  }
-
-  inUse(op: string): SocketError {
-    const by = this.#claimant ?? this.#pending?.op
-    return new Busy('BUSY', `${CODES.Busy.BUSY}: ${op} while ${by} is reading`, this.#side.facts(op))
-  }
-
-  #available(op: string): void {
-    if (this.#side.refused) throw this.#refused(op)
-    if (this.busy) throw this.inUse(op)
   }
 
   /** For operations under way: what is here, at most `limit` bytes; throws what broke the direction. */
   take(limit: number | null | undefined, op: string): Uint8Array | null | undefined {
-    return this.#take(limitOf(limit, this.#side.shared.limits.receive), op)
+    return this.#take(limitOf(limit, this.side.shared.limits.receive), op)
   }
 
   #take(limit: number, op: string): Uint8Array | null | undefined {
@@ -311,9 +197,20 @@ export class Inbound {
     return chunk === null ? this.#over(op) : chunk
   }
 
+  /** As `take`, for what goes on until the end. */
+  next(op: string, o?: ReadOptions): Uint8Array | typeof END | undefined {
+    const chunk = this.take(o?.limit, op)
+    return chunk === null ? END : chunk
+  }
+
+  /** @param keeps the connection */
+  chunks(o: ReadOptions | undefined, keeps: unknown): AsyncIterableIterator<Uint8Array> {
+    return new Steps(this, this, o, keeps)
+  }
+
   read(o: ReadOptions | undefined, claimed = false): Promise<Uint8Array | null> {
     try {
-      return this.#begin(new Reading(this, limitOf(o?.limit, this.#side.shared.limits.receive)), o, claimed)
+      return this.#begin(new Reading(this, limitOf(o?.limit, this.side.shared.limits.receive)), o, claimed)
     } catch (error) {
       return Promise.reject(error)
     }
@@ -323,14 +220,13 @@ export class Inbound {
     const promise = new Promise<T>(capture)
     reading.resolve = captured.resolve
     reading.reject = captured.reject
-    if (!this.#side.refused && this.#claimant !== undefined && !claimed) reading.reject(this.inUse(reading.op))
-    else this.start(reading, wait)
+    this.start(reading, wait, claimed)
     return promise
   }
 
   tryRead(limit: number | undefined): Uint8Array | null | undefined {
-    const most = limitOf(limit, this.#side.shared.limits.receive)
-    this.#available('tryRead')
+    const most = limitOf(limit, this.side.shared.limits.receive)
+    this.check('tryRead')
     return this.#take(most, 'tryRead')
   }
 
@@ -348,33 +244,23 @@ export class Inbound {
       return count
     }
     if (this.#ended || this.#error !== undefined) return this.#over('readInto')
-    let count: number | null | undefined
     try {
-      count = this.handle.readInto(into)
+      return this.#counted(this.handle.readInto(into))
     } catch (error) {
       this.#break(error)
       return this.#over('readInto')
     }
-    return this.#counted(count)
-  }
-
-  #counted(count: number | null | undefined): number | null | undefined {
-    if (count === null) this.#end()
-    else if (count !== undefined) this.#count(count)
-    return count
   }
 
   /** As `take`, of bytes that never come into the process: how many. For when nothing is buffered. */
   divert(splice: Splice, limit: number, op: string): number | null | undefined {
     if (this.#ended || this.#error !== undefined) return this.#over(op)
-    let count: number | null | undefined
     try {
-      count = splice.fill(limit)
+      return this.#counted(splice.fill(limit))
     } catch (error) {
       this.#break(error)
       return this.#over(op)
     }
-    return this.#counted(count)
   }
 
   readExactly(count: number, o: Wait | undefined): Promise<Uint8Array | null> {
@@ -397,7 +283,7 @@ export class Inbound {
 
   readLine(o: LineOptions | undefined): Promise<string | Uint8Array | null> {
     return this.#run('readLine', o, () => {
-      const decode = lineDecoder(o, () => this.#side.facts('readLine'))
+      const decode = lineDecoder(o, () => this.side.facts('readLine'))
       return this.#until('readLine', LF, o, o?.lastUnterminated === true, (line) =>
         decode(line.length > 0 && line[line.length - 1] === CR ? line.subarray(0, line.length - 1) : line),
       )
@@ -411,7 +297,7 @@ export class Inbound {
     lastUnterminated: boolean,
     finish: (bytes: Uint8Array) => T,
   ): () => T | null | undefined {
-    const limit = limitOf(o?.limit, this.#side.shared.limits.line)
+    const limit = limitOf(o?.limit, this.side.shared.limits.line)
     // A carriage return in front of the line feed belongs to the delimiter, so it may stand one beyond the limit.
     const slack = mark === LF ? 1 : 0
     const tooLong = () => this.#tooLong(op, `${op} found no delimiter within ${limit} bytes`)
@@ -445,12 +331,12 @@ export class Inbound {
   }
 
   #tooLong(op: string, what: string): FrameError {
-    return new FrameError('TOO_LONG', `${what}; nothing was consumed`, { ...this.#side.facts(op), phase: 'frame' })
+    return new FrameError('TOO_LONG', `${what}; nothing was consumed`, { ...this.side.facts(op), phase: 'frame' })
   }
 
   readAll(o: LimitOptions | undefined): Promise<Uint8Array> {
     return this.#run('readAll', o, () => {
-      const limit = limitOf(o?.limit, this.#side.shared.limits.frame)
+      const limit = limitOf(o?.limit, this.side.shared.limits.frame)
       return this.#gather<Uint8Array>(
         () => {
           if (this.#buffer.length > limit) throw this.#tooLong('readAll', `readAll got more than ${limit} bytes`)
@@ -467,7 +353,7 @@ export class Inbound {
   peek(count: number | undefined, o: Wait | undefined): Promise<Uint8Array | null> {
     return this.#run('peek', o, () => {
       const least = count === undefined || count === null ? 1 : wholeNumber('n', count, 1)
-      const cap = this.#side.shared.limits.receive
+      const cap = this.side.shared.limits.receive
       if (least > cap) throw outOfRange('n', `at most ${cap}, the receive buffer`, count)
       return this.#gather<Uint8Array | null>(
         () => (this.#buffer.length < least ? undefined : this.#buffer.peek(count === undefined ? cap : least)),
@@ -488,14 +374,13 @@ export class Inbound {
   }
 
   unread(bytes: Bytes | string, claimed = false): void {
-    if (this.#side.refused) throw this.#refused('unread')
-    if (this.#claimant !== undefined && !claimed) throw this.inUse('unread')
+    this.admit('unread', claimed)
     const copy = copyOf(bytesOf(bytes, 'bytes'))
     this.#searched = 0
     this.#own().unshift(copy)
     this.#hold(copy.length)
-    if (this.#pending !== undefined) this.#retry(this.#pending)
-    this.#side.changed()
+    this.retry()
+    this.side.changed()
   }
 
   /**
@@ -514,24 +399,23 @@ export class Inbound {
     const { max = FEW_DESCRIPTORS, ...wait } = o
     const op = 'receiveDescriptors'
     return this.#run(op, wait, () => {
-      const [limit, most] = [limitOf(o.limit, this.#side.shared.limits.receive), wholeNumber('max', max, 0, MOST_DESCRIPTORS)]
+      const [limit, most] = [limitOf(o.limit, this.side.shared.limits.receive), wholeNumber('max', max, 0, MOST_DESCRIPTORS)]
       return () => {
         if (this.#buffer.length > 0) return { data: this.take(limit, op) as Uint8Array, descriptors: [] }
         if (this.#ended || this.#error !== undefined) return this.#over(op)
         let received: Received | null | undefined
         try {
           received = this.handle.receiveDescriptors?.(limit, most)
+          this.#counted(received && received.data.length)
         } catch (error) {
           this.#break(error)
           return this.#over(op)
         }
-        this.#counted(received && received.data.length)
-        return accepted(
-          received,
-          most,
-          (data) => this.#keep(data),
-          () => this.#side.facts(op),
-        )
+        if (!received) return received
+        const { data, descriptors, surplus } = received
+        if (surplus === 0) return { data, descriptors: [...descriptors] }
+        this.#keep(data)
+        throw whyClosed(surplus, most, this.side.facts(op))
       }
     })
   }
@@ -546,53 +430,9 @@ export class Inbound {
     return new Claim(this)
   }
 
-  /** Takes the reader slot; `unclaim` gives it back. */
-  occupy(op: string): void {
-    this.#available(op)
-    this.#claimant = op
-  }
-
   #own(): ReceiveBuffer {
     if (this.#buffer === EMPTY) this.#buffer = new ReceiveBuffer()
     return this.#buffer
-  }
-
-  unclaim(): void {
-    this.#claimant = undefined
-    this.#side.changed()
-  }
-
-  /** Lets an operation of the claimant wait, for as long as it takes, without trying it now. */
-  park(pending: Pending): void {
-    if (this.#side.refused) throw this.#refused(pending.op)
-    this.#pending = pending
-  }
-
-  /** What `deliver` takes from. */
-  source(of: {
-    readonly closed: Promise<CloseReport>
-    tells(error: unknown): boolean
-    handlerFailed(error: SocketError): void
-  }): Source<Uint8Array> {
-    return {
-      get closed() {
-        return of.closed
-      },
-      tells: (error) => of.tells(error),
-      occupy: (waiter) => {
-        this.occupy(waiter.op)
-        this.park(waiter)
-      },
-      release: (waiter) => {
-        this.withdraw(waiter)
-        this.unclaim()
-      },
-      take: () => {
-        const chunk = this.#take(this.#side.shared.limits.receive, 'deliver')
-        return chunk === null ? END : chunk
-      },
-      fail: (error) => of.handlerFailed(error),
-    }
   }
 }
 
@@ -641,16 +481,6 @@ export class Claim {
   }
 }
 
-const OVER: IteratorReturnResult<undefined> = Object.freeze({ done: true, value: undefined })
-
-/** What the promise made last is settled by: one executor for all, where a closure for each step would be garbage. */
-const captured: { resolve: (value: unknown) => void; reject: (error: unknown) => void } = { resolve: ignore, reject: ignore }
-
-function capture(resolve: (value: never) => void, reject: (error: unknown) => void): void {
-  captured.resolve = resolve as (value: unknown) => void
-  captured.reject = reject
-}
-
 /**
  * A `read` or `readInto` under way, as an object of its own: with closures in its place each of ten thousand connections that
  * wait would hold twice as many of them for the collector to move about.
@@ -678,86 +508,8 @@ class Reading implements Pending {
   }
 }
 
-/**
- * The async iterator of a connection: claims the reader slot at its first step, gives it back when the loop is left. It is
- * its own pending operation, so that a step costs one promise.
- */
-export class Chunks implements AsyncIterableIterator<Uint8Array>, Pending {
-  resolve!: (value: never) => void
-  #reject!: (error: unknown) => void
-  disarm: (() => void) | undefined
-  readonly #in: Inbound
-  readonly #o: ReadOptions | undefined
-  /** The connection, which nobody else may refer to while the loop goes on. */
-  readonly keeps: unknown
-  /** `fresh` has not claimed the reader slot yet; `stepping` waits for bytes. */
-  #state: 'fresh' | 'between' | 'stepping' | 'done' = 'fresh'
-
-  constructor(inbound: Inbound, o: ReadOptions | undefined, keeps: unknown) {
-    this.#in = inbound
-    this.#o = o
-    this.keeps = keeps
-  }
-
-  get op(): string {
-    return 'iterator'
-  }
-
-  next(): Promise<IteratorResult<Uint8Array>> {
-    const promise = new Promise<IteratorResult<Uint8Array>>(capture)
-    const { resolve, reject } = captured
-    if (this.#state === 'done') {
-      resolve(OVER)
-      return promise
-    }
-    try {
-      if (this.#state === 'stepping') throw this.#in.inUse(this.op)
-      if (this.#state === 'fresh') this.#in.occupy(this.op)
-    } catch (error) {
-      reject(error)
-      return promise
-    }
-    this.#state = 'stepping'
-    this.resolve = resolve
-    this.#reject = reject
-    this.#in.start(this, this.#o)
-    return promise
-  }
-
-  reject(error: unknown): void {
-    this.#leave()
-    this.#reject(error)
-  }
-
-  attempt(): IteratorResult<Uint8Array> | undefined {
-    const value = this.#in.take(this.#o?.limit, this.op)
-    if (value === undefined) return undefined
-    this.#state = 'between'
-    if (value !== null) return { done: false, value }
-    this.#leave()
-    return OVER
-  }
-
-  return(): Promise<IteratorResult<Uint8Array>> {
-    if (this.#in.withdraw(this)) this.resolve(OVER as never)
-    this.#leave()
-    return Promise.resolve(OVER)
-  }
-
-  #leave(): void {
-    if (this.#state === 'between' || this.#state === 'stepping') this.#in.unclaim()
-    this.#state = 'done'
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this
-  }
-}
-
 const LF: Uint8Array = Uint8Array.of(0x0a)
 const CR = 0x0d
-
-function ignore(): void {}
 
 function limitOf(value: number | null | undefined, byDefault: number): number {
   if (value === undefined || value === null) return byDefault

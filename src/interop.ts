@@ -6,6 +6,7 @@ import { ReadableStream, WritableStream } from 'node:stream/web'
 import type { Address } from './address.js'
 import { milliseconds } from './arguments.js'
 import type { Connection } from './connection.js'
+import { whenIdle } from './deadline.js'
 import type { StreamHandle } from './driver.js'
 import { DuplexHandle } from './drivers/duplex.js'
 import { handleOf } from './drivers/node.js'
@@ -45,7 +46,7 @@ const FACTS: { readonly [name: string]: (connection: Connection) => unknown } = 
 }
 
 /** A stream that Node's own modules (`http`, database drivers) take for a `net.Socket`. */
-class ConnectionDuplex extends Duplex {
+export class ConnectionDuplex extends Duplex {
   readonly #connection: Connection
   readonly #claim: Claim
   #pumping = false
@@ -125,14 +126,11 @@ class ConnectionDuplex extends Duplex {
     if (this.timeout === 0 || this.timeout === Number.POSITIVE_INFINITY || this.destroyed) return
     const { clock } = this.#connection.owner.shared
     this.#activeAt = clock.now()
-    if (this.#stopTimer !== undefined) return
-    const check = () => {
-      const due = this.#activeAt + this.timeout
-      const late = clock.now() >= due
-      this.#stopTimer = late ? undefined : clock.at(due, check)
-      if (late) this.emit('timeout')
-    }
-    this.#stopTimer = clock.at(this.#activeAt + this.timeout, check)
+    const last = () => this.#activeAt
+    this.#stopTimer ??= whenIdle(clock, this.timeout, last, () => {
+      this.#stopTimer = undefined
+      this.emit('timeout')
+    })
   }
 
   /** For what makes a socket and then tells it to connect. It is connected. */
@@ -228,10 +226,6 @@ function nodeAddress(address: Address | undefined): Partial<AddressInfo> {
   return { address: address.address, port: address.port, family: address.family === 'ipv4' ? 'IPv4' : 'IPv6' }
 }
 
-export function toDuplex(connection: Connection): Duplex {
-  return new ConnectionDuplex(connection)
-}
-
 const READABLES: WeakMap<Connection, ReadableStream<Uint8Array>> = new WeakMap()
 const WRITABLES: WeakMap<Connection, WritableStream<Bytes | string>> = new WeakMap()
 
@@ -244,6 +238,10 @@ export function toReadableStream(connection: Connection): ReadableStream<Uint8Ar
   if (known !== undefined) return known
   let claim: Claim | undefined
   let cancelled = false
+  const leave = () => {
+    READABLES.delete(connection)
+    claim?.release()
+  }
   const stream = new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
@@ -251,20 +249,17 @@ export function toReadableStream(connection: Connection): ReadableStream<Uint8Ar
           claim ??= connection.claim('readable')
           const chunk = await claim.read()
           if (chunk !== null) return controller.enqueue(chunk)
-          READABLES.delete(connection)
-          claim.release()
+          leave()
           controller.close()
         } catch (error) {
-          READABLES.delete(connection)
-          claim?.release()
+          leave()
           if (!cancelled) controller.error(error)
         }
       },
       cancel() {
         cancelled = true
-        READABLES.delete(connection)
         claim?.cancel()
-        claim?.release()
+        leave()
       },
     },
     { highWaterMark: 0 },

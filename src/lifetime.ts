@@ -1,12 +1,12 @@
 /** The life of a connection: what its driver, its two directions and its owner hold of it, and the one place where it ends. */
 
 import { formatAddress } from './address.js'
-import { arm } from './deadline.js'
+import { arm, whenIdle } from './deadline.js'
 import type { StreamEvents, StreamHandle } from './driver.js'
-import { again, Broken, broken, Busy, Closed, CODES, Denied, type ErrorFacts, originOf, SocketError, TlsError } from './errors.js'
+import { again, Broken, broken, Closed, CODES, Denied, type ErrorFacts, originOf, SocketError, TlsError } from './errors.js'
 import { Inbound, type Side } from './inbound.js'
 import { Outbound } from './outbound.js'
-import { type Member, type Owned, type Owner, type Shared, tell } from './owner.js'
+import { type Member, type Owned, type Owner, type Shared, tell, tellClosed, tellOpened } from './owner.js'
 import { descriptorOf, type Giver, giveUp, mustGive } from './passing.js'
 import type { CloseReport, Defaults, Wait } from './stream.js'
 import type { TlsInfo } from './tls.js'
@@ -135,17 +135,8 @@ export class Lifetime implements Side, StreamEvents, Member, Giver {
       tell(shared, { type: 'tls', id: this.id, protocol, cipher, alpn, serverName, resumed, verified })
     }
     if (origin.heir !== undefined || !shared.trace.wants('open')) return
-    tell(shared, {
-      type: 'open',
-      kind: 'connection',
-      id: this.id,
-      role: origin.role,
-      driver: origin.driver,
-      local: handle.local ? formatAddress(handle.local) : '',
-      remote: handle.remote ? formatAddress(handle.remote) : '',
-      owner: this.owner.name,
-      ...(origin.listener !== undefined && { listener: origin.listener }),
-    })
+    const { role, driver, listener } = origin
+    tellOpened(this.owner, { kind: 'connection', id: this.id, role, driver, listener }, handle.local, handle.remote)
   }
 
   moved(): void {
@@ -223,12 +214,10 @@ export class Lifetime implements Side, StreamEvents, Member, Giver {
   /** Resolves when the connection has ended, whoever ended it; never rejects. */
   get closed(): Promise<CloseReport> {
     const rest = this.#rest
-    rest.closed ??=
-      this.report === undefined
-        ? new Promise((resolve) => {
-            rest.settle = resolve
-          })
-        : Promise.resolve(this.report)
+    rest.closed ??= new Promise((resolve) => {
+      if (this.report === undefined) rest.settle = resolve
+      else resolve(this.report)
+    })
     return rest.closed
   }
 
@@ -249,27 +238,23 @@ export class Lifetime implements Side, StreamEvents, Member, Giver {
   /** As `Connection.close`. */
   close(o?: Wait): Promise<CloseReport> {
     if (!this.released) {
-      let stop: (() => void) | undefined
       const give = (error: unknown) => {
         // The stream has ended in order, and only lingers so that nothing of it is lost: no longer than this.
         if (this.report !== undefined) return this.#release(false)
-        this.#rest.closing = true
         this.refuse(() => this.#closed())
-        this.finish({ clean: false, unsent: this.out.drop(), reason: broken(error, this.facts('close')) }, true)
+        this.#cutOff(broken(error, this.facts('close')))
       }
       try {
-        stop = arm(o, this.shared.clock, () => this.facts('close'), give)
+        const stop = arm(o, this.shared.clock, () => this.facts('close'), give)
+        if (stop !== undefined) {
+          const earlier = this.#rest.stopClose
+          this.#rest.stopClose = () => {
+            earlier?.()
+            stop()
+          }
+        }
       } catch (error) {
         give(error)
-      }
-      if (stop !== undefined) {
-        const earlier = this.#rest.stopClose
-        const stopAll = () => {
-          earlier?.()
-          stop()
-        }
-        this.#rest.stopClose = stopAll
-        if (this.released) stopAll()
       }
     }
     if (!this.#rest.closing) {
@@ -287,13 +272,12 @@ export class Lifetime implements Side, StreamEvents, Member, Giver {
     if (isUpgrading) return this.abort()
     const { clock, limits } = this.shared
     const stop = clock.at(clock.now() + limits.lingerTime, () => {
-      const reason = new Broken('ETIMEDOUT', `the peer did not take what was left within ${limits.lingerTime} ms`, this.facts('close'))
-      this.finish({ clean: false, unsent: this.out.drop(), reason }, true)
+      this.#cutOff(new Broken('ETIMEDOUT', `the peer did not take what was left within ${limits.lingerTime} ms`, this.facts('close')))
     })
     void this.closed.then(stop)
     this.out.finish().then(
       () => this.finish({ clean: true, unsent: 0 }, false),
-      (error) => this.finish({ clean: false, unsent: this.out.drop(), reason: broken(error, this.facts('close')) }, true),
+      (error) => this.#cutOff(broken(error, this.facts('close'))),
     )
   }
 
@@ -306,8 +290,7 @@ export class Lifetime implements Side, StreamEvents, Member, Giver {
     const error = aborted(reason, this.facts('abort'))
     this.refuse(error)
     if (this.report !== undefined && this.released) return
-    this.#rest.closing = true
-    this.finish({ clean: false, unsent: this.out.drop(), reason: error }, true)
+    this.#cutOff(error)
     this.#release(true)
   }
 
@@ -317,26 +300,22 @@ export class Lifetime implements Side, StreamEvents, Member, Giver {
     this.out.refuse()
   }
 
+  /** Ends it with what was accepted and not handed over given up. */
+  #cutOff(reason: SocketError): void {
+    this.finish({ clean: false, unsent: this.out.drop(), reason }, true)
+  }
+
   /** The one place where a connection ends. */
   finish(report: CloseReport, now: boolean): void {
     if (this.report === undefined) {
       this.report = Object.freeze(report)
       this.#late?.stopIdle?.()
-      const { shared } = this
       this.#late?.controller?.abort(this.#why(report))
       // What was handed over has been released already, and its heir will tell.
       if (!this.released) {
         const { bytesRead } = this.in
         const { bytesWritten } = this.out
-        tell(shared, {
-          type: 'close',
-          kind: 'connection',
-          id: this.id,
-          report,
-          bytesRead,
-          bytesWritten,
-          duration: shared.clock.now() - this.openedAt,
-        })
+        tellClosed(this.shared, this.openedAt, { kind: 'connection', id: this.id, report, bytesRead, bytesWritten })
       }
       this.#late?.settle?.(this.report)
     }
@@ -373,7 +352,7 @@ export class Lifetime implements Side, StreamEvents, Member, Giver {
   /** Both directions ended in order: nothing is left to do with the descriptor. */
   ended(): void {
     if (!this.in.ended || this.refused) return
-    if (this.out.failure !== undefined) this.finish({ clean: false, unsent: this.out.drop(), reason: this.out.failure }, true)
+    if (this.out.failure !== undefined) this.#cutOff(this.out.failure)
     else if (this.out.shut) this.finish({ clean: true, unsent: 0 }, true)
   }
 
@@ -384,20 +363,14 @@ export class Lifetime implements Side, StreamEvents, Member, Giver {
       return
     }
     if (!this.out.shut) this.out.fail(error)
-    this.finish({ clean: false, unsent: this.out.drop(), reason: this.out.failure ?? error }, true)
+    this.#cutOff(this.out.failure ?? error)
   }
 
   #watchIdle(idle: number): void {
-    const { clock } = this.shared
-    const rest = this.#rest
-    rest.lastMove = this.openedAt
-    const check = () => {
-      const last = rest.lastMove as number
-      if (clock.now() >= last + idle) {
-        this.abort(new Denied('IDLE', `${CODES.Denied.IDLE}: ${idle} ms without a byte`, this.facts('idle')))
-      } else rest.stopIdle = clock.at(last + idle, check)
-    }
-    rest.stopIdle = clock.at(clock.now() + idle, check)
+    const last = () => this.lastMove
+    this.#rest.stopIdle = whenIdle(this.shared.clock, idle, last, () =>
+      this.abort(new Denied('IDLE', `${CODES.Denied.IDLE}: ${idle} ms without a byte`, this.facts('idle'))),
+    )
   }
 
   /** As `Watched.watch`. */
@@ -422,12 +395,8 @@ export class Lifetime implements Side, StreamEvents, Member, Giver {
 
   mayGive(op: string): void {
     this.mustLive(op)
-    const facts = this.facts(op)
-    mustGive(this.handle, this.origin.driver, facts)
     const pending = this.operation ?? (this.in.busy ? 'a reader' : undefined)
-    if (pending !== undefined) throw new Busy('BUSY', `${CODES.Busy.BUSY}: ${op} while ${pending} has it`, facts)
-    if (this.in.buffered > 0) throw new Busy('UNREAD', `${CODES.Busy.UNREAD}: ${this.in.buffered} of them at ${op}`, facts)
-    if (this.out.unsent > 0) throw new Busy('UNSENT', `${CODES.Busy.UNSENT}: ${this.out.unsent} of them at ${op}`, facts)
+    mustGive(this.handle, this.origin.driver, this.facts(op), { pending, unread: this.in.buffered, unsent: this.out.unsent })
   }
 
   give(op: string): number {
@@ -435,7 +404,6 @@ export class Lifetime implements Side, StreamEvents, Member, Giver {
     const facts = this.facts(op)
     const descriptor = giveUp(this.handle, facts)
     this.refuse(new Closed('CONSUMED', `${CODES.Closed.CONSUMED}: ${op}`, facts))
-    this.#rest.closing = true
     this.finish({ clean: true, unsent: 0 }, true)
     return descriptor
   }
@@ -445,7 +413,6 @@ export class Lifetime implements Side, StreamEvents, Member, Giver {
     this.refuse(error)
     this.released = true
     this.owner.remove(this, false)
-    this.#rest.closing = true
     this.finish({ clean: true, unsent: 0 }, true)
   }
 }

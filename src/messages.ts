@@ -6,8 +6,8 @@ import { Delivery, type DeliveryMode, END } from './delivery.js'
 import { again, Busy, Closed, CODES, FrameError, invalidType, reported, SocketError } from './errors.js'
 import type { Codec, Decoder } from './framing.js'
 import type { Claim } from './inbound.js'
-import { handled } from './outbound.js'
 import { Sender } from './sender.js'
+import { handled } from './settle.js'
 import type { CloseReport, Wait } from './stream.js'
 
 export interface DetachOptions {
@@ -95,21 +95,22 @@ export class MessageStream<T, S = T> {
    */
   messages(o?: Wait): AsyncIterableIterator<T> {
     let state: 'new' | 'active' | 'waiting' | 'over' = 'new'
-    const leave = () => {
+    const leave = (): IteratorReturnResult<undefined> => {
       if (state === 'active' || state === 'waiting') this.#receiver = undefined
       state = 'over'
+      return { done: true, value: undefined }
     }
     const wait = async (yielding: boolean): Promise<IteratorResult<T>> => {
-      if (state === 'over') return { done: true, value: undefined }
+      if (state === 'over') return leave()
       if (state === 'waiting') throw this.#busy('next')
       if (state === 'new') this.#available('messages')
       this.#receiver = 'messages'
       state = 'waiting'
       try {
         const message = await this.#wait('messages', o, yielding)
-        if (message === END) leave()
-        else if (state === 'waiting') state = 'active'
-        return message === END ? { done: true, value: undefined } : { done: false, value: message }
+        if (message === END) return leave()
+        if (state === 'waiting') state = 'active'
+        return { done: false, value: message }
       } catch (error) {
         leave()
         throw error
@@ -130,10 +131,7 @@ export class MessageStream<T, S = T> {
     }
     return {
       next,
-      return: () => {
-        leave()
-        return Promise.resolve({ done: true, value: undefined })
-      },
+      return: () => Promise.resolve(leave()),
       [Symbol.asyncIterator]() {
         return this
       },
@@ -265,7 +263,7 @@ export class MessageStream<T, S = T> {
   /** What is here now, or `undefined`. */
   #step(op: string): T | typeof END | undefined {
     try {
-      if (this.#detached !== undefined) throw again(this.#detached, {})
+      if (this.#detached !== undefined) throw again(this.#detached)
       // After a close on this side nothing may be received, but after a failure what came before it may.
       if (this.connection.state === 'closed') this.#claim.unread(NOTHING)
       for (;;) {
@@ -303,7 +301,7 @@ export class MessageStream<T, S = T> {
       this.#found = undefined
       return message
     }
-    if (this.#failure !== undefined) throw again(this.#failure, {})
+    if (this.#failure !== undefined) throw again(this.#failure)
     try {
       return this.#decoder.next()
     } catch (error) {
@@ -322,11 +320,8 @@ export class MessageStream<T, S = T> {
   }
 
   #fail(error: unknown): SocketError {
-    const failure =
-      error instanceof SocketError
-        ? error
-        : new FrameError('BAD_FRAME', `the codec failed: ${String(error)}`, { phase: 'frame', cause: error })
-    this.#failure ??= failure
+    const what = `the codec failed: ${String(error)}`
+    this.#failure ??= error instanceof SocketError ? error : new FrameError('BAD_FRAME', what, { phase: 'frame', cause: error })
     return this.#failure
   }
 }
@@ -337,11 +332,6 @@ const NOTHING: Uint8Array = new Uint8Array(0)
 function told<T>(message: T | typeof END): T | null {
   if (message === END) return null
   if (message !== null) return message
-  throw new FrameError(
-    'BAD_FRAME',
-    'a message that is null cannot be told from the end of the stream here; iterate over messages() instead',
-    {
-      phase: 'frame',
-    },
-  )
+  const what = 'a message that is null cannot be told from the end of the stream here; iterate over messages() instead'
+  throw new FrameError('BAD_FRAME', what, { phase: 'frame' })
 }

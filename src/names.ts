@@ -2,12 +2,11 @@
 
 import { readFileSync } from 'node:fs'
 import { hostname, networkInterfaces } from 'node:os'
-import { addressOf, canonicalIp, type IpEndpoint, isIp, parseEndpoint } from './address.js'
+import { addressOf, canonicalIp, type IpAddress, type IpEndpoint, isIp, parseEndpoint } from './address.js'
 import { oneOf, wholeNumber } from './arguments.js'
-import { refusePast, within } from './deadline.js'
 import type { Clock } from './driver.js'
 import { AddressError, CODES, type ErrorFacts, invalidType, show, SystemFailure, systemFailure } from './errors.js'
-import { lookupFailure, type ResolvedAddress, resolveEndpoint, type Resolver } from './resolve.js'
+import { asking, lookUp, lookupFailure, type ResolvedAddress, type Resolver } from './resolve.js'
 import type { Wait } from './stream.js'
 
 export interface NameOptions extends Wait {
@@ -85,12 +84,8 @@ export async function lookUpName(resolver: Resolver, clock: Clock, name: string,
   if (family !== undefined) oneOf('family', family, [4, 6])
   const facts: ErrorFacts = { op: 'lookup', phase: 'resolve' }
   const endpoint = endpointNamed(name, facts)
-  const { host } = endpoint
-  const literal = addressOf(endpoint)
-  const found =
-    literal?.family === 'ipv4' || literal?.family === 'ipv6'
-      ? [literal]
-      : await asking((signal) => resolveEndpoint({ ...endpoint, host }, resolver, { family, signal }, facts), wait, clock, facts)
+  const literal = addressOf(endpoint) as IpAddress | undefined
+  const found = literal ? [literal] : await lookUp(endpoint, { resolver, clock, family }, wait, facts)
   const given = found.map(({ address, scope }) => ({ address: scope ? `${address}%${scope}` : address, family: isIp(address) as 4 | 6 }))
   const fit = given.filter((one) => family === undefined || one.family === family)
   if (fit.length === 0) throw new AddressError('ENODATA', `${CODES.AddressError.ENODATA}: ${show(name)}`, facts)
@@ -98,11 +93,11 @@ export async function lookUpName(resolver: Resolver, clock: Clock, name: string,
 }
 
 /** The name as an endpoint has it: in lower case, with its international letters as DNS has them. */
-function endpointNamed(name: string, facts: ErrorFacts): IpEndpoint & { host: string } {
+function endpointNamed(name: string, facts: ErrorFacts): IpEndpoint {
   let cause: unknown
   try {
-    const { host, ...rest } = parseEndpoint({ transport: 'tcp', host: name, port: 0 }) as IpEndpoint
-    if (host !== undefined) return { ...rest, host }
+    const endpoint = parseEndpoint({ transport: 'tcp', host: name, port: 0 }) as IpEndpoint
+    if (endpoint.host !== undefined) return endpoint
   } catch (error) {
     cause = error
   }
@@ -133,16 +128,6 @@ function noNames(address: string, error: unknown, facts: ErrorFacts): [] {
   const failure = lookupFailure(address, error, facts)
   if (failure.code === 'ENOTFOUND' || failure.code === 'ENODATA') return []
   throw failure
-}
-
-async function asking<T>(ask: (signal: AbortSignal) => Promise<T>, wait: Wait | undefined, clock: Clock, facts: ErrorFacts): Promise<T> {
-  refusePast(wait, clock, () => facts)
-  const nobodyWaits = new AbortController()
-  try {
-    return await within(ask(nobodyWaits.signal), wait, clock, () => facts)
-  } finally {
-    nobodyWaits.abort()
-  }
 }
 
 const SERVICES = process.platform === 'win32' ? `${process.env['SystemRoot']}\\System32\\drivers\\etc\\services` : '/etc/services'

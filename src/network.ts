@@ -9,6 +9,7 @@ import {
   descriptorIn,
   type Endpoint,
   formatEndpoint,
+  hostOf,
   type IpAddress,
   type IpTransport,
   isIp,
@@ -19,9 +20,10 @@ import {
   reachableEndpoint,
   type Transport,
 } from './address.js'
-import { adoptConnection, adoptDatagram, adoptListener, endpointIn, streamTransport } from './adopt.js'
+import { adoptConnection, adoptDatagram, adoptListener, connectionOver } from './adopt.js'
 import { limit, milliseconds, oneOf, wholeNumber } from './arguments.js'
 import {
+  atFirst,
   bindDatagram,
   type BindOptions,
   connectDatagram,
@@ -29,13 +31,12 @@ import {
   type DatagramEndpoint,
   type Ground,
   isDatagram,
-  isMissingFamily,
 } from './bind.js'
 import { dialEndpoint } from './connect.js'
 import { Connection } from './connection.js'
 import type { DatagramSocket } from './datagram.js'
-import { refusePast, spanning, systemClock, within } from './deadline.js'
-import type { Clock, DialSettings, Driver, ListenerHandle, ListenSettings } from './driver.js'
+import { refusePast, spanning, systemClock } from './deadline.js'
+import type { Clock, Driver, ListenSettings, StreamSettings } from './driver.js'
 import { kernel } from './drivers/kernel.js'
 import { node } from './drivers/node.js'
 import {
@@ -48,26 +49,18 @@ import {
   refuseUnknown,
   show,
   SystemFailure,
-  systemFailure,
+  suggestion,
 } from './errors.js'
 import type { Origin } from './lifetime.js'
 import { lookUpName, type NameOptions, namesOf } from './names.js'
 import { type CreationOptions, creationNames, creationOptions, tcpSettings } from './options.js'
 import { Budget, currentOwner, defaultOwner, type EndReport, Owner, placeOf, setDefaultOwner } from './owner.js'
 import { enforce, type Policy, type PolicyFunction, toPolicy } from './policy.js'
-import { cachingResolver, type ResolvedAddress, type Resolver, resolveEndpoint, systemResolver } from './resolve.js'
+import { cachingResolver, type ResolvedAddress, type Resolver, systemResolver } from './resolve.js'
 import { type Interest, type Interests, type Ready, select, type Selectable } from './select.js'
 import { type Handler, SERVER_OPTIONS, type ServeOptions, Server } from './server.js'
 import { type Defaults, LIMITS, type Limits, type Wait } from './stream.js'
-import { secure } from './tls.js'
-import {
-  type ClientTls,
-  type ClientTlsOptions,
-  prepareClient,
-  prepareServer,
-  type ServerTls,
-  type ServerTlsOptions,
-} from './tls-options.js'
+import { type ClientTlsOptions, prepareClient, prepareServer, type ServerTls, type ServerTlsOptions } from './tls-options.js'
 import { Trace } from './trace.js'
 import { listenUnix } from './unix.js'
 
@@ -126,8 +119,6 @@ const CONNECT_OPTIONS: ReadonlySet<string> = new Set([...OPEN_OPTIONS, 'from', '
 const LISTEN_OPTIONS = [...OPEN_OPTIONS, 'backlog', 'mode', 'unlinkStale', ...creationNames('listener')]
 const BIND_OPTIONS: readonly string[] = ['timeout', 'deadline', 'signal', 'owner', ...creationNames('datagram')]
 const SERVE_OPTIONS = [...LISTEN_OPTIONS, ...SERVER_OPTIONS]
-
-type StreamSettings = Pick<DialSettings, 'noDelay' | 'keepAlive' | 'options'>
 
 const BACKLOG = 511
 
@@ -234,54 +225,31 @@ export class Network extends Owner {
     const owner = this.ownerOf(o.owner)
     const where = placeOf(this.shared)
     const tls = isTls(endpoint)
-      ? prepareClient({ handshakeTimeout: limits.handshake, ...o.tls }, { host: hostOf(endpoint), endpoint: text })
+      ? prepareClient(o.tls ?? {}, { host: hostOf(endpoint), endpoint: text, handshakeTimeout: limits.handshake })
       : plain(o.tls, facts)
     const from = o.from === undefined ? undefined : (fromAddress(o.from, ['tcp', 'tls']) as IpAddress)
     if (o.family !== undefined) oneOf('family', o.family, [4, 6])
     const settings = { ...this.#made('connection', endpoint, o, facts), from }
     const origin: Origin = { owner, role: 'dialled', driver: this.driver.name, endpoint: text, defaults }
     return owner.opening(o, facts, async (wait) => {
-      if (o.via !== undefined) return this.#connectVia(endpoint, o.via, wait, o, facts)
-      const connection = await this.#dial(endpoint, tls, origin, settings, wait, o, facts)
+      const left = spanning(wait, this.clock, limits.connect)
+      if (o.via !== undefined) return this.#connectVia(endpoint, o.via, left, o, facts)
+      const { driver, resolver, clock } = this
+      const { stagger, family } = o
+      const request = { endpoint, driver, resolver, clock, policy: this.#policy, settings, wait: left(), stagger, family }
+      const { handle } = await dialEndpoint(request)
+      const connection = await connectionOver(handle, tls, origin, left(), facts)
       return connection.given(where)
     })
-  }
-
-  async #dial(
-    endpoint: ParsedEndpoint,
-    tls: ClientTls | undefined,
-    origin: Origin,
-    settings: DialSettings,
-    wait: Wait,
-    o: ConnectOptions,
-    facts: ErrorFacts,
-  ): Promise<Connection> {
-    const { clock, limits } = this.shared
-    const left = spanning(wait, clock, limits.connect)
-    const { handle } = await dialEndpoint({
-      endpoint,
-      driver: this.driver,
-      resolver: this.resolver,
-      clock,
-      policy: this.#policy,
-      settings,
-      wait: left(),
-      stagger: o.stagger,
-      family: o.family,
-    })
-    if (tls === undefined) return new Connection(handle, origin)
-    const secured = await secure(handle, tls, { clock, wait: left(), facts })
-    return new Connection(secured.handle, { ...origin, security: secured.info })
   }
 
   async #connectVia(
     endpoint: ParsedEndpoint,
     via: Connection | Dialer,
-    wait: Wait,
+    left: () => Wait,
     o: ConnectOptions,
     facts: ErrorFacts,
   ): Promise<Connection> {
-    const left = spanning(wait, this.clock, this.limits.connect)
     const literal = addressOf(endpoint)
     // What the far end of a tunnel resolves is out of reach: the policy sees the endpoint, and the address if it is literal.
     enforce(this.#policy, { direction: 'connect', endpoint, ...(literal && { address: literal }) }, facts)
@@ -305,73 +273,36 @@ export class Network extends Owner {
     const asked = given ? undefined : streamEndpoint(at as Endpoint, 'listen')
     const facts: ErrorFacts = { op: 'listen', endpoint: asked ? formatEndpoint(asked) : `fd ${given?.fd}`, phase: 'listen' }
     const defaults = defaultsOf(this.#defaults, o.defaults, 'listen')
-    const secured = asked ? isTls(asked) : given?.transport === 'tls'
-    const tls = secured ? prepareServer(o.tls ?? {}, this.limits.handshake) : plain(o.tls, facts)
-    const owner = this.ownerOf(o.owner)
+    const tls = isTls(asked ?? at) ? prepareServer(o.tls ?? {}, this.limits.handshake) : plain(o.tls, facts)
+    const ground = this.#ground(o.owner)
+    const { owner, driver, policy } = ground
     const where = placeOf(this.shared)
-    const policy = this.#policy
     if (given) refuseMade(o, [...OPEN_OPTIONS, 'backlog', ...creationNames('connection')], 'listen')
-    return owner.opening(o, facts, async (wait) => {
-      const handle = asked
-        ? await this.#bind(asked, o, wait, facts)
-        : await adoptListener(this.#ground(o.owner), given as DescriptorEndpoint, this.#listening(undefined, o, facts), wait, facts)
-      const endpoint = asked ?? endpointIn(handle.local, streamTransport(handle.local, secured))
-      const listener = new Listener(handle, {
-        owner,
-        driver: this.driver.name,
-        endpoint: isUnixEndpoint(endpoint) ? formatEndpoint(endpoint) : reachableEndpoint(endpoint, handle.local),
-        defaults,
-        tls,
-        policy:
-          policy && ((remote: Address) => enforce(policy, { direction: 'accept', endpoint, address: remote }, { ...facts, op: 'accept' })),
-      })
-      return listener.given(where)
-    })
-  }
-
-  #listening(endpoint: ParsedEndpoint | undefined, o: ListenOptions, facts: ErrorFacts): ListenSettings {
-    return {
-      ...this.#made('listener', endpoint, o, facts),
+    const settings: ListenSettings = {
+      ...this.#made('listener', asked, o, facts),
       backlog: wholeNumber('backlog', o.backlog ?? BACKLOG, 1, 65_535),
       ipv6Only: o.ipv6Only ?? false,
       reusePort: o.reusePort ?? false,
     }
-  }
-
-  async #bind(endpoint: ParsedEndpoint, o: ListenOptions, wait: Wait, facts: ErrorFacts): Promise<ListenerHandle> {
-    const settings = this.#listening(endpoint, o, facts)
-    refusePast(wait, this.clock, () => facts)
-    const addresses = await this.#localAddresses(endpoint, wait, facts)
-    let refusal: unknown
-    for (const address of addresses) {
-      enforce(this.#policy, { direction: 'listen', endpoint, address }, facts)
-      try {
-        if (address.family === 'unix')
-          return await listenUnix(this.driver, address, settings, { mode: o.mode, unlinkStale: o.unlinkStale, facts })
-        return await this.driver.listen(address, settings)
-      } catch (error) {
-        refusal ??= error
-        // A machine without IPv6 has no `::` to listen at; a wildcard then means IPv4 alone.
-        if (!(addresses.length > 1 && isMissingFamily(error))) break
-      }
-    }
-    // A wrong argument stays what it is.
-    throw refusal instanceof TypeError || refusal instanceof RangeError ? refusal : systemFailure(refusal, facts)
-  }
-
-  async #localAddresses(endpoint: ParsedEndpoint, wait: Wait, facts: ErrorFacts): Promise<Address[]> {
-    const literal = addressOf(endpoint)
-    if (literal !== undefined) return [literal]
-    if (isUnixEndpoint(endpoint)) throw new AddressError('BAD_PATH', `${show(facts.endpoint)} has no path to listen at`, facts)
-    if (endpoint.host === undefined) {
-      return [
-        { family: 'ipv6', address: '::', port: endpoint.port },
-        { family: 'ipv4', address: '0.0.0.0', port: endpoint.port },
-      ]
-    }
-    const asked = resolveEndpoint({ ...endpoint, host: endpoint.host }, this.resolver, { signal: wait.signal }, facts)
-    const found = await within(asked, wait, this.clock, () => ({ ...facts, phase: 'resolve' }))
-    return found.slice(0, 1)
+    const unix = { mode: o.mode, unlinkStale: o.unlinkStale, facts }
+    const open = (address: Address) =>
+      address.family === 'unix' ? listenUnix(driver, address, settings, unix) : driver.listen(address, settings)
+    return owner.opening(o, facts, async (wait) => {
+      refusePast(wait, this.clock, () => facts)
+      const [handle, endpoint] = asked
+        ? [await atFirst(ground, asked, wait, facts, open), asked]
+        : await adoptListener(ground, given as DescriptorEndpoint, settings, facts)
+      const accepting = { ...facts, op: 'accept' }
+      const listener = new Listener(handle, {
+        owner,
+        driver: driver.name,
+        endpoint: isUnixEndpoint(endpoint) ? formatEndpoint(endpoint) : reachableEndpoint(endpoint, handle.local),
+        defaults,
+        tls,
+        policy: policy && ((address: Address) => enforce(policy, { direction: 'accept', endpoint, address }, accepting)),
+      })
+      return listener.given(where)
+    })
   }
 
   /** What a stream socket is made with. */
@@ -456,7 +387,7 @@ function chosenDriver(): Driver {
   const name = process.env['FAIRLEAD_DRIVER'] ?? 'node'
   if (name === 'node' || name === '') return node()
   if (name === 'kernel') return kernel()
-  throw new SystemFailure('UNSUPPORTED', `FAIRLEAD_DRIVER must be node or kernel, got ${show(name)}`)
+  throw new SystemFailure('UNSUPPORTED', `FAIRLEAD_DRIVER must be node or kernel, got ${show(name)}${suggestion(name, ['node', 'kernel'])}`)
 }
 
 /** Times of the connections, checked, those of `given` before those of the network. */
@@ -517,10 +448,6 @@ function parsedFor(endpoint: Endpoint, op: string): ParsedEndpoint {
   } catch (error) {
     throw error instanceof AddressError ? again(error, { op }) : error
   }
-}
-
-function hostOf(endpoint: ParsedEndpoint): string | undefined {
-  return isUnixEndpoint(endpoint) ? undefined : endpoint.host
 }
 
 /** TLS settings on a plain endpoint are a mistake that would send secrets in the clear. */

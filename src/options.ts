@@ -12,12 +12,11 @@ import {
   type CodeOf,
   type ErrorFacts,
   invalidType,
-  nearest,
   OptionError,
   outOfRange,
   refuseUnknown,
   show,
-  SystemFailure,
+  suggestion,
   systemCode,
   systemFailure,
 } from './errors.js'
@@ -32,17 +31,7 @@ export type OptionMoment = 'any time' | 'before connect' | 'before bind' | 'neve
 export type OptionAbility = 'get' | 'create get' | 'create get set'
 
 export interface OptionValueType {
-  readonly type:
-    | 'boolean'
-    | 'integer'
-    | 'text'
-    | 'keepAlive'
-    | 'linger'
-    | 'credentials'
-    | 'errorCode'
-    | 'socketType'
-    | 'protocol'
-    | 'tcpInfo'
+  readonly type: keyof ValueTypes
   readonly unit?: 'ms' | 'bytes' | 'hops' | 'probes'
   /** Bounds of a number; for a text, `most` is its length in bytes. */
   readonly least?: number
@@ -499,16 +488,14 @@ export function abilityOf(driver: string, name: OptionName, kind: SocketKind): O
  */
 export function getOption(target: OptionTarget, option: string | RawOption): unknown {
   if (typeof option === 'object' && option !== null) return getRaw(target, option)
-  const name = known(option, target.facts)
-  mustApply(target, name)
+  const name = known(option, target)
   return attempt(target, name, (handle) => handle.get(name))
 }
 
 /** Sets an option, or throws as {@link getOption}, `OptionError/WRONG_MOMENT`, or a native error for the value; then nothing changed. */
 export function setOption(target: OptionTarget, option: string | RawOption, value: unknown): void {
   if (typeof option === 'object' && option !== null) return setRaw(target, option, value)
-  const name = known(option, target.facts)
-  mustApply(target, name)
+  const name = known(option, target)
   const { when } = rowOf(name)
   if (when === 'never') throw failure('WRONG_MOMENT', `${name} can be read alone`, target.facts)
   const checked = checkedValue(name as SettableName, value)
@@ -572,11 +559,15 @@ function rowOf(name: string): OptionRow {
   return ROWS[name] as OptionRow
 }
 
-function known(name: unknown, facts: ErrorFacts): OptionName {
+/** The name of an option that the target has. */
+function known(name: unknown, target: OptionTarget): OptionName {
   if (typeof name !== 'string') throw invalidType('option', 'the name of an option or { level, name }', name)
-  if (Object.hasOwn(ROWS, name)) return name as OptionName
-  const near = nearest(name, Object.keys(ROWS))
-  throw failure('UNKNOWN_OPTION', `there is no option ${show(name)}${near ? `; did you mean ${show(near)}?` : ''}`, facts)
+  if (!Object.hasOwn(ROWS, name)) {
+    const what = `there is no option ${show(name)}${suggestion(name, Object.keys(ROWS))}`
+    throw failure('UNKNOWN_OPTION', what, target.facts)
+  }
+  mustApply(target, name as OptionName)
+  return name as OptionName
 }
 
 function mustApply({ kind, transport, facts }: Pick<OptionTarget, 'kind' | 'transport' | 'facts'>, name: OptionName): void {
@@ -593,9 +584,7 @@ function attempt<T>(target: OptionTarget, name: OptionName, fn: (handle: OptionH
     // A part of an option that has several is named by the driver.
     const { option = name } = error as { option?: OptionName }
     if (systemCode(error) === 'ENOPROTOOPT') throw unsupported(target, option, error)
-    const { code, message } = systemFailure(error)
-    const what = `cannot ${value === '' ? 'read' : 'set'} ${name}${value}: ${message}`
-    throw new SystemFailure(code as CodeOf<'SystemFailure'>, what, { ...target.facts, phase: 'option', cause: error })
+    throw systemFailure(error, { ...target.facts, phase: 'option' }, `cannot ${value === '' ? 'read' : 'set'} ${name}${value}`)
   }
 }
 
@@ -639,11 +628,7 @@ function checkedValue(name: SettableName, value: unknown): unknown {
 function checkedKeepAlive(value: unknown): Partial<KeepAlive> | false {
   if (typeof value === 'boolean') return value ? {} : false
   if (typeof value !== 'object' || value === null) throw invalidType('keepAlive', 'a boolean or { idle, interval, count }', value)
-  refuseUnknown(
-    value,
-    KEEP_ALIVE_PARTS.map(([part]) => part),
-    'keepAlive',
-  )
+  refuseUnknown(value, ['idle', 'interval', 'count'], 'keepAlive')
   const parts: Partial<KeepAlive> = {}
   for (const [part, name] of KEEP_ALIVE_PARTS) {
     const given = (value as Partial<KeepAlive>)[part]
@@ -664,31 +649,31 @@ function getRaw(target: OptionTarget, option: RawOption): Uint8Array {
   refuseUnknown(option, ['level', 'name', 'length'], 'get')
   const [level, name] = numbersOf(option)
   const length = wholeNumber('length', option.length ?? 4, 1, LONGEST_RAW)
-  return rawAttempt(target, (handle) => handle.getRaw?.(level, name, length))
+  return rawAttempt(target, (handle) => handle.getRaw(level, name, length))
 }
 
 function setRaw(target: OptionTarget, option: RawOption, value: unknown): void {
   refuseUnknown(option, ['level', 'name'], 'set')
   const [level, name] = numbersOf(option)
-  const bytes =
-    typeof value === 'number' ? new Uint8Array(Int32Array.of(wholeNumber('value', value, -MOST_INT - 1, MOST_INT)).buffer) : rawBytes(value)
-  rawAttempt(target, (handle) => (handle.setRaw ? (handle.setRaw(level, name, bytes), bytes) : undefined))
+  const bytes = rawBytes(value)
+  rawAttempt(target, (handle) => handle.setRaw(level, name, bytes))
 }
 
+/** A number stands for an `int`. */
 function rawBytes(value: unknown): Uint8Array {
+  if (typeof value === 'number') return new Uint8Array(Int32Array.of(wholeNumber('value', value, -MOST_INT - 1, MOST_INT)).buffer)
   if (typeof value === 'string') throw invalidType('value', 'bytes or a whole number', value)
   const bytes = bytesOf(value as Bytes, 'value')
   if (bytes.length > LONGEST_RAW) throw outOfRange('value', `at most ${LONGEST_RAW} bytes`, bytes.length)
   return bytes
 }
 
-function rawAttempt(target: OptionTarget, fn: (handle: OptionHandle) => Uint8Array | undefined): Uint8Array {
-  let done: Uint8Array | undefined
+function rawAttempt<T>({ handle, driver, facts }: OptionTarget, fn: (handle: Required<OptionHandle>) => T): T {
+  if (handle?.getRaw === undefined || handle.setRaw === undefined)
+    throw failure('UNSUPPORTED_OPTION', `the driver ${driver} has no raw options; the driver kernel has, on linux`, facts)
   try {
-    done = target.handle && fn(target.handle)
+    return fn(handle as Required<OptionHandle>)
   } catch (error) {
-    throw systemFailure(error, target.facts)
+    throw systemFailure(error, facts)
   }
-  if (done !== undefined) return done
-  throw failure('UNSUPPORTED_OPTION', `the driver ${target.driver} has no raw options; the driver kernel has, on linux`, target.facts)
 }

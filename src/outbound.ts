@@ -3,8 +3,9 @@
 import { copyOf, piecesOf } from './bytes.js'
 import { arm, orTimeout, refusePast, shouldYield, turn, turned, within } from './deadline.js'
 import type { StreamHandle } from './driver.js'
-import { again, broken, Closed, CODES, reported, type SocketError } from './errors.js'
+import { again, broken, Closed, CODES, type ErrorFacts, reported, type SocketError } from './errors.js'
 import type { Side } from './inbound.js'
+import { capture, captured, handled, ignore, rejected } from './settle.js'
 import type { Bytes, Wait } from './stream.js'
 
 /** Bytes to be handed over. */
@@ -28,17 +29,47 @@ export interface Feed {
   hand(): number
 }
 
-/** A write, flush or end in the queue. */
-interface Job extends Batch {
+/**
+ * What stands in the queue, or could: `write` settles when all is accepted, `some` after the first byte, `flush` when nothing is
+ * left anywhere, `room` when a write would be welcome.
+ */
+class Job implements Batch {
   readonly op: string
+  readonly kind: 'write' | 'some' | 'flush' | 'room' | 'feed'
+  readonly pieces: Uint8Array[]
+  left = 0
   /** Of a feed: what was handed over so far. */
   total: number
-  /** `write` settles when all is accepted, `some` after the first byte, `flush` and `end` when nothing is left anywhere. */
-  readonly kind: 'write' | 'some' | 'flush' | 'end' | 'room' | 'feed'
-  readonly feed?: Feed | undefined
-  readonly resolve: (value: never) => void
-  readonly reject: (error: unknown) => void
+  readonly feed: Feed | undefined
+  resolve: (value: never) => void = ignore
+  reject: (error: unknown) => void = ignore
   disarm: (() => void) | undefined
+
+  constructor(op: string, kind: Job['kind'], pieces: Uint8Array[] = NONE, feed?: Feed) {
+    this.op = op
+    this.kind = kind
+    this.pieces = pieces
+    this.feed = feed
+    for (const piece of pieces) this.left += piece.length
+    this.total = this.left
+  }
+
+  get written(): number {
+    return this.total - this.left
+  }
+
+  /** What its promise gives. */
+  get result(): number | undefined {
+    return this.kind === 'some' || this.kind === 'feed' ? this.written : undefined
+  }
+
+  /** A promise that it settles; pre-handled. */
+  promise<T>(): Promise<T> {
+    const promise = new Promise<T>(capture)
+    this.resolve = captured.resolve
+    this.reject = captured.reject
+    return handled(promise)
+  }
 }
 
 /** What every queue is until something waits: most connections never have one. */
@@ -49,7 +80,7 @@ const DONE: Promise<void> = Promise.resolve()
 
 interface Shutting {
   readonly promise: Promise<void>
-  readonly giveUp: (error: unknown) => void
+  readonly reject: (error: unknown) => void
 }
 
 export class Outbound {
@@ -102,8 +133,7 @@ export class Outbound {
   /** From now on everything is refused: wakes what waits; what was accepted stays to be flushed. */
   refuse(): void {
     if (this.#jobs.length === 0) return
-    const why = this.#side.refusal as SocketError
-    for (const job of this.#jobs.splice(0)) this.#giveUp(job, why)
+    this.#giveUp(this.#side.refusal as SocketError)
   }
 
   /** Whether a write would be accepted at once, or what it fails with; undefined when it would wait, or if this side has ended. */
@@ -115,11 +145,16 @@ export class Outbound {
     return unsent === 0 || (unsent < limits.unsent && !budget.full) ? true : undefined
   }
 
-  #giveUp(job: Job, error: SocketError): void {
-    this.#hold(-job.left)
-    job.disarm?.()
-    const written = job.kind === 'room' ? undefined : { bytesWritten: job.total - job.left }
-    job.reject(again(error, { ...this.#side.facts(job.op), ...written }))
+  #giveUp(error: SocketError): void {
+    for (const job of this.#jobs.splice(0)) {
+      this.#hold(-job.left)
+      job.disarm?.()
+      job.reject(again(error, job.kind === 'room' ? this.#side.facts(job.op) : this.#facts(job)))
+    }
+  }
+
+  #facts(job: Job): ErrorFacts {
+    return { ...this.#side.facts(job.op), bytesWritten: job.written }
   }
 
   /** Breaks the direction from outside it. */
@@ -130,7 +165,7 @@ export class Outbound {
   #break(error: unknown, tell: boolean): void {
     if (this.#error !== undefined) return
     this.#error = broken(error, { ...this.#side.facts('write'), phase: 'write' })
-    for (const job of this.#jobs.splice(0)) this.#giveUp(job, this.#error)
+    this.#giveUp(this.#error)
     if (tell) this.#side.broke(this.#error)
     this.#side.changed()
   }
@@ -140,11 +175,12 @@ export class Outbound {
     const lost = this.unsent
     this.#settleUp()
     if (this.#jobs.length === 0 && this.#shutting === undefined) return lost
-    // An end that waits for what is given up now would wait for ever.
     const why = this.#side.refusal ?? this.#error
-    if (why !== undefined) for (const job of this.#jobs.splice(0)) this.#giveUp(job, why)
+    if (why === undefined) return lost
+    // An end that waits for what is given up now would wait for ever.
+    this.#giveUp(why)
     // Nor does every system answer for a socket that was destroyed meanwhile.
-    if (why !== undefined) this.#shutting?.giveUp(again(why, this.#side.facts('end')))
+    this.#shutting?.reject(again(why, this.#side.facts('end')))
     return lost
   }
 
@@ -174,6 +210,13 @@ export class Outbound {
     this.#flying = 0
   }
 
+  #count(taken: number): void {
+    if (taken === 0) return
+    this.#level()
+    this.bytesWritten += taken
+    this.#side.moved()
+  }
+
   /** Hands pieces over until the driver takes no more; removes what it took. */
   #hand(batch: Batch): number {
     const { pieces, left } = batch
@@ -186,12 +229,7 @@ export class Outbound {
       }
     } finally {
       // Also what went out before a failure did go out.
-      const taken = left - batch.left
-      if (taken > 0) {
-        this.#level()
-        this.bytesWritten += taken
-        this.#side.moved()
-      }
+      this.#count(left - batch.left)
     }
     return left - batch.left
   }
@@ -212,8 +250,8 @@ export class Outbound {
         if (!this.#serve(job)) return
         this.#jobs.shift()
         job.disarm?.()
-        if (job.feed?.failure === undefined) job.resolve((job.kind === 'some' || job.feed ? job.total - job.left : undefined) as never)
-        else job.reject(reported(job.feed.failure, { ...this.#side.facts(job.op), bytesWritten: job.total }))
+        if (job.feed?.failure === undefined) job.resolve(job.result as never)
+        else job.reject(reported(job.feed.failure, this.#facts(job)))
         if (this.#jobs.length === 0) this.#side.changed()
       }
     } catch (error) {
@@ -250,9 +288,7 @@ export class Outbound {
       const count = feed.hand()
       if (count === 0) break
       job.total += count
-      this.#level()
-      this.bytesWritten += count
-      this.#side.moved()
+      this.#count(count)
       if (!feed.over && shouldYield()) {
         void turn().then(() => this.#advance())
         break
@@ -261,12 +297,12 @@ export class Outbound {
     return feed.over
   }
 
-  #refused(op: string): SocketError | undefined {
+  /** Throws unless `op` may be accepted. */
+  #check(op: string): void {
     const facts = () => ({ ...this.#side.facts(op), bytesWritten: 0 })
     const why = this.#side.refusal ?? this.#error
-    if (why !== undefined) return again(why, facts())
-    if (this.#ending === undefined || op === 'end' || op === 'flush') return undefined
-    return new Closed('ENDED', CODES.Closed.ENDED, facts())
+    if (why !== undefined) throw again(why, facts())
+    if (this.#ending !== undefined && op !== 'end' && op !== 'flush') throw new Closed('ENDED', CODES.Closed.ENDED, facts())
   }
 
   write(data: Bytes | string | readonly Bytes[], o: Wait | undefined): Promise<void> {
@@ -278,84 +314,87 @@ export class Outbound {
       this.#jobs.length === 0 &&
       this.#stash.left === 0 &&
       this.#error === undefined &&
-      !this.#side.refused &&
+      this.#side.refusal === undefined &&
       this.#ending === undefined &&
       data.length > 0
     ) {
       try {
         const taken = this.#handle.write(data)
-        this.#level()
-        this.bytesWritten += taken
-        if (taken === data.length) {
-          this.#side.moved()
-          return shouldYield() ? turn() : DONE
-        }
-        return this.#accept('write', [taken === 0 ? data : data.subarray(taken)], data.length, taken, undefined)
+        this.#count(taken)
+        if (taken === data.length) return shouldYield() ? turn() : DONE
+        const job = new Job('write', 'write', [data.subarray(taken)])
+        job.total = data.length
+        return this.#accept(job, undefined)
       } catch (error) {
+        // Told below, as to whatever comes behind it.
         this.#break(error, true)
-        return rejected(this.#refused('write'))
       }
     }
-    return this.#write('write', data, o)
+    return this.#write('write', 'write', data, o)
   }
 
-  #write(op: 'write' | 'writeSome', data: Bytes | string | readonly Bytes[], o: Wait | undefined): Promise<void> {
-    let pieces: Uint8Array[]
-    let total = 0
+  writeSome(data: Bytes | string | readonly Bytes[], o: Wait | undefined): Promise<number> {
+    return this.#write('writeSome', 'some', data, o)
+  }
+
+  #write<T>(op: string, kind: Job['kind'], data: Bytes | string | readonly Bytes[], o: Wait | undefined): Promise<T> {
+    let job: Job
     try {
-      pieces = piecesOf(data)
-      for (const piece of pieces) total += piece.length
+      job = new Job(op, kind, piecesOf(data))
+      this.#check(op)
     } catch (error) {
       return rejected(error)
     }
-    const refused = this.#refused(op)
-    if (refused !== undefined) return rejected(refused)
-    return this.#accept(op, pieces, total, 0, o)
+    return this.#accept(job, o)
   }
 
-  /** Takes pieces in behind everything accepted before. `already` of `total` bytes were handed over by the caller. */
-  #accept(op: 'write' | 'writeSome', pieces: Uint8Array[], total: number, already: number, o: Wait | undefined): Promise<void> {
-    const { job, promise, failed } = this.#job(op, op === 'write' ? 'write' : 'some', pieces, total, o)
-    job.left = total - already
-    if (failed !== undefined) return rejected(failed)
-    const broke = this.#offer(job, op, total)
-    if (broke !== undefined) return rejected(broke)
-    const accepted = job.left === 0 || (job.kind === 'some' && job.left < total)
-    if (accepted && this.#jobs.length === 0) {
+  /** Takes a write in behind everything accepted before. */
+  #accept<T>(job: Job, o: Wait | undefined): Promise<T> {
+    try {
+      this.#arm(job, o)
+      this.#offer(job)
+    } catch (error) {
+      return rejected(error)
+    }
+    this.#stow(job)
+    const isAccepted = job.left === 0 || (job.kind === 'some' && job.written > 0)
+    if (isAccepted && this.#jobs.length === 0) {
       job.disarm?.()
-      const result = op === 'write' ? undefined : total - job.left
-      return (shouldYield() ? turn().then(() => result) : Promise.resolve(result)) as Promise<void>
+      const { result } = job
+      return (shouldYield() ? turn().then(() => result) : Promise.resolve(result)) as Promise<T>
     }
     this.#hold(job.left)
     this.#enqueue(job)
-    return handled(promise)
+    return job.promise()
   }
 
-  /** Gives the driver what it takes now, and stows the rest where there is room; what the direction broke with. */
-  #offer(job: Job, op: string, total: number): SocketError | undefined {
-    if (this.#jobs.length === 0 && this.#stash.left === 0 && job.left > 0) {
-      try {
-        this.#hand(job)
-      } catch (error) {
-        job.disarm?.()
-        this.#break(error, true)
-        return again(this.#error as SocketError, { ...this.#side.facts(op), bytesWritten: total - job.left })
-      }
+  #arm(job: Job, o: Wait | undefined): void {
+    const bounded = orTimeout(o, this.#side.writeTime)
+    if (bounded === undefined) return
+    const facts = () => this.#facts(job)
+    job.disarm = arm(bounded, this.#side.shared.clock, facts, (error) => this.#withdraw(job, error))
+  }
+
+  /** Gives the driver what it takes now, unless something comes before it. Throws what the direction breaks with. */
+  #offer(job: Job): void {
+    if (this.#jobs.length > 0 || this.#stash.left > 0) return
+    try {
+      if (job.feed === undefined) this.#hand(job)
+      else this.#serveFeed(job, job.feed)
+    } catch (error) {
+      job.disarm?.()
+      this.#break(error, true)
+      throw again(this.#error as SocketError, this.#facts(job))
     }
-    if (job.left > 0 && this.#jobs.length === 0) this.#stow(job)
-    return undefined
   }
 
   /** What is welcome now, at once: how many bytes that was. Throws what `writeSome` would fail with. */
   tryWrite(data: Bytes | string | readonly Bytes[]): number {
-    const pieces = piecesOf(data)
-    const total = pieces.reduce((sum, piece) => sum + piece.length, 0)
-    const refused = this.#refused('tryWrite')
-    if (refused !== undefined) throw refused
-    const job: Job = { op: 'tryWrite', kind: 'some', pieces, left: total, total, resolve: ignore, reject: ignore, disarm: undefined }
-    const broke = this.#offer(job, 'tryWrite', total)
-    if (broke !== undefined) throw broke
-    return total - job.left
+    const job = new Job('tryWrite', 'some', piecesOf(data))
+    this.#check(job.op)
+    this.#offer(job)
+    this.#stow(job)
+    return job.written
   }
 
   #enqueue(job: Job): void {
@@ -365,7 +404,7 @@ export class Outbound {
 
   /** Hands over what `feed` has, behind everything accepted before; resolves with how many bytes that was. */
   feed(feed: Feed, o: Wait | undefined): Promise<number> {
-    return this.#queue(feed.op, 'feed', o, feed) as unknown as Promise<number>
+    return this.#submit(new Job(feed.op, 'feed', NONE, feed), o)
   }
 
   /**
@@ -373,36 +412,20 @@ export class Outbound {
    * `resolve` or `reject` is called. For whoever can do without a promise for each piece. Throws what `write` rejects with.
    */
   pour(op: string, what: Uint8Array | Feed, resolve: () => void, reject: (error: unknown) => void): boolean {
-    const refused = this.#refused(op)
-    if (refused !== undefined) throw refused
-    const bytes = what instanceof Uint8Array
-    const left = bytes ? what.length : 0
-    const job: Job = {
-      op,
-      kind: bytes ? 'write' : 'feed',
-      feed: bytes ? undefined : what,
-      pieces: bytes ? [what] : NONE,
-      left,
-      total: left,
-      resolve,
-      reject,
-      disarm: undefined,
-    }
-    if (this.#jobs.length === 0 && this.#stash.left === 0) {
-      try {
-        if (bytes ? this.#hand(job) === left : this.#serve(job)) return true
-      } catch (error) {
-        this.#break(error, true)
-        throw again(this.#error as SocketError, { ...this.#side.facts(op), bytesWritten: job.total - job.left })
-      }
-    }
+    this.#check(op)
+    const job = what instanceof Uint8Array ? new Job(op, 'write', [what]) : new Job(op, 'feed', NONE, what)
+    job.resolve = resolve
+    job.reject = reject
+    this.#offer(job)
+    if (job.feed === undefined ? job.left === 0 : job.feed.over) return true
     this.#hold(job.left)
     this.#enqueue(job)
     return false
   }
 
-  /** Copies what the driver did not take, if it is little, so that the caller need not wait. */
+  /** Copies what the driver did not take, if it is little and nothing waits, so that the caller need not wait. */
   #stow(job: Job): void {
+    if (job.left === 0 || this.#jobs.length > 0) return
     const { limits, budget } = this.#side.shared
     const room = limits.unsent - this.#stash.left - this.#handle.unsent
     if (budget.full || room <= 0 || (job.kind === 'write' && job.left > room)) return
@@ -419,32 +442,6 @@ export class Outbound {
     }
   }
 
-  /** A job with its promise, not in the queue yet; `failed` if its deadline has passed or its arguments are wrong. */
-  #job(
-    op: string,
-    kind: Job['kind'],
-    pieces: Uint8Array[],
-    total: number,
-    o: Wait | undefined,
-    feed?: Feed,
-  ): { job: Job; promise: Promise<void>; failed?: unknown } {
-    let resolve!: (value: never) => void
-    let reject!: (error: unknown) => void
-    const promise = new Promise<void>((yes, no) => {
-      resolve = yes as (value: never) => void
-      reject = no
-    })
-    const job: Job = { op, kind, feed, pieces, left: total, total, resolve, reject, disarm: undefined }
-    const bounded = orTimeout(o, this.#side.writeTime)
-    const facts = () => ({ ...this.#side.facts(op), bytesWritten: job.total - job.left })
-    try {
-      job.disarm = arm(bounded, this.#side.shared.clock, facts, (error) => this.#withdraw(job, error))
-      return { job, promise }
-    } catch (failed) {
-      return { job, promise, failed }
-    }
-  }
-
   #withdraw(job: Job, error: SocketError): void {
     const at = this.#jobs.indexOf(job)
     if (at === -1) return
@@ -455,35 +452,37 @@ export class Outbound {
     this.#side.changed()
   }
 
-  writeSome(data: Bytes | string | readonly Bytes[], o: Wait | undefined): Promise<number> {
-    return this.#write('writeSome', data, o) as unknown as Promise<number>
-  }
-
   flush(o: Wait | undefined): Promise<void> {
-    return this.#queue('flush', 'flush', o)
+    return this.#submit(new Job('flush', 'flush'), o)
   }
 
   /** Resolves when a write would be accepted at once. May run beside anything. */
   waitWritable(o: Wait | undefined): Promise<void> {
-    return this.#queue('waitWritable', 'room', o)
+    return this.#submit(new Job('waitWritable', 'room'), o)
   }
 
-  #queue(op: string, kind: 'flush' | 'room' | 'feed', o: Wait | undefined, feed?: Feed): Promise<void> {
-    const refused = this.#refused(op)
-    if (refused !== undefined) return rejected(refused)
-    const { job, promise, failed } = this.#job(op, kind, [], 0, o, feed)
-    if (failed !== undefined) return rejected(failed)
+  #submit<T>(job: Job, o: Wait | undefined): Promise<T> {
+    try {
+      this.#check(job.op)
+      this.#arm(job, o)
+    } catch (error) {
+      return rejected(error)
+    }
+    return this.#queue(job)
+  }
+
+  #queue<T>(job: Job): Promise<T> {
+    const promise = job.promise<T>()
     this.#enqueue(job)
     this.#advance()
-    return handled(promise)
+    return promise
   }
 
   /** Everything accepted, then the end. Later calls wait for the same end. */
   end(o: Wait | undefined): Promise<void> {
-    const refused = this.#refused('end')
-    if (refused !== undefined) return rejected(refused)
     const facts = () => this.#side.facts('end')
     try {
+      this.#check('end')
       // What has passed already must not end anything.
       refusePast(o, this.#side.shared.clock, facts)
     } catch (error) {
@@ -497,10 +496,9 @@ export class Outbound {
   /** Flushes everything accepted and hands the end to the system; for `end`, and for `close` after `refuse`. */
   async finish(): Promise<void> {
     if (this.#error === undefined && (this.#stash.left > 0 || this.#jobs.length > 0 || this.#handle.unsent > 0)) {
-      const { job, promise } = this.#job('end', 'flush', [], 0, undefined)
-      this.#enqueue(job)
-      this.#advance()
-      await promise
+      const job = new Job('end', 'flush')
+      this.#arm(job, undefined)
+      await this.#queue(job)
     }
     if (this.#error !== undefined) throw again(this.#error, this.#side.facts('end'))
     this.#shutting ??= this.#shutdown()
@@ -508,23 +506,21 @@ export class Outbound {
   }
 
   #shutdown(): Shutting {
-    let giveUp: (error: unknown) => void = () => {}
-    const promise = new Promise<void>((resolve, reject) => {
-      giveUp = reject
-      this.#handle.shutdown((error) => {
-        if (error === undefined || error === null) {
-          this.#shut = true
-          resolve()
-          return this.#side.ended()
-        }
-        // Aborted while the end was on its way: this side did it, not the world.
-        const { refusal } = this.#side
-        if (refusal !== undefined && refusal.code !== 'CLOSED') return reject(again(refusal, this.#side.facts('end')))
-        this.#break(error, true)
-        reject(again(this.#error as SocketError, this.#side.facts('end')))
-      })
+    const promise = new Promise<void>(capture)
+    const { resolve, reject } = captured
+    this.#handle.shutdown((error) => {
+      if (error === undefined || error === null) {
+        this.#shut = true
+        resolve(undefined)
+        return this.#side.ended()
+      }
+      // Aborted while the end was on its way: this side did it, not the world.
+      const { refusal } = this.#side
+      if (refusal !== undefined && refusal.code !== 'CLOSED') return reject(again(refusal, this.#side.facts('end')))
+      this.#break(error, true)
+      reject(again(this.#error as SocketError, this.#side.facts('end')))
     })
-    return { promise, giveUp }
+    return { promise, reject }
   }
 }
 
@@ -544,15 +540,3 @@ function consume(pieces: Uint8Array[], count: number): void {
   if (whole === pieces.length) pieces.length = 0
   else if (whole > 0) pieces.splice(0, whole)
 }
-
-function rejected(error: unknown): Promise<never> {
-  return handled(Promise.reject(error))
-}
-
-/** Marks a rejection as seen: the next operation and `closed` repeat it, so nobody need watch this promise. */
-export function handled<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => {})
-  return promise
-}
-
-function ignore(): void {}

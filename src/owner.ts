@@ -2,6 +2,7 @@
 
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { setMaxListeners } from 'node:events'
+import { type Address, formatAddress } from './address.js'
 import { flag, milliseconds } from './arguments.js'
 import type { Clock } from './driver.js'
 import {
@@ -19,7 +20,7 @@ import {
 } from './errors.js'
 import { Roster } from './roster.js'
 import type { CloseReport, Limits, Wait } from './stream.js'
-import type { OpenEvent, Trace, TraceEvent } from './trace.js'
+import type { CloseEvent, OpenEvent, Trace, TraceEvent } from './trace.js'
 
 /** What the sockets of one network share. Made by the network, reached through the owner. */
 export interface Shared {
@@ -34,6 +35,23 @@ type Untimed<E> = E extends TraceEvent ? Omit<E, 'at'> : never
 /** Emits an event of this moment. Where many connections make one each, `trace.wants` is asked first. */
 export function tell({ clock, trace }: Shared, event: Untimed<TraceEvent>): void {
   if (trace.wants(event.type)) trace.emit({ at: clock.wall(), ...event } as TraceEvent)
+}
+
+/** Tells that a socket of `owner` with these addresses is open. */
+export function tellOpened(
+  { shared, name }: Owner,
+  socket: Pick<OpenEvent, 'id' | 'kind' | 'role' | 'driver'> & { readonly listener?: number | undefined },
+  local: Address | undefined,
+  remote: Address | undefined,
+): void {
+  const { listener, ...facts } = socket
+  const addresses = { local: local ? formatAddress(local) : '', remote: remote ? formatAddress(remote) : '' }
+  tell(shared, { type: 'open', ...facts, ...addresses, owner: name, ...(listener !== undefined && { listener }) })
+}
+
+/** Tells how a socket ended that was opened at a moment of the network's clock. */
+export function tellClosed(shared: Shared, openedAt: number, closed: Omit<CloseEvent, 'type' | 'at' | 'duration'>): void {
+  if (shared.trace.wants('close')) tell(shared, { type: 'close', ...closed, duration: shared.clock.now() - openedAt })
 }
 
 /** The bytes a network holds, unsent and unread, against `limits.total`. */
@@ -223,7 +241,10 @@ export class Owner {
     refuseUnknown(o, ['within', 'abort'], 'end')
     const timeout = milliseconds('within', o.within ?? this.shared.limits.lingerTime)
     if (o.abort !== undefined) flag('abort', o.abort)
-    this.#refuse()
+    if (this.#ended === undefined) {
+      this.#ended = new Closed('OWNER_ENDED', `the owner ${this.name} has ended`)
+      this.#controller?.abort(this.#ended)
+    }
     const end = (member: Member): Promise<CloseReport> => {
       if (!o.abort) return member.close({ timeout })
       member.abort(this.#ended)
@@ -255,12 +276,6 @@ export class Owner {
   #listeners(): Member[] {
     const own = [...this.#members.values()].filter(({ kind }) => kind === 'listener')
     return [...own, ...this.owners().flatMap((owner) => owner.#listeners())]
-  }
-
-  #refuse(): void {
-    if (this.#ended !== undefined) return
-    this.#ended = new Closed('OWNER_ENDED', `the owner ${this.name} has ended`)
-    this.#controller?.abort(this.#ended)
   }
 
   /** Throws `Closed` once the owner has ended. @internal */

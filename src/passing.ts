@@ -2,8 +2,8 @@
 
 import { closeSync } from 'node:fs'
 import { wholeNumber } from './arguments.js'
-import type { Received, StreamHandle } from './driver.js'
-import { type CodeOf, CODES, Denied, type ErrorFacts, invalidType, outOfRange, systemCode, SystemFailure, systemFailure } from './errors.js'
+import type { StreamHandle } from './driver.js'
+import { Busy, CODES, Denied, type ErrorFacts, invalidType, outOfRange, systemCode, SystemFailure, systemFailure } from './errors.js'
 import type { Feed } from './outbound.js'
 import type { Wait } from './stream.js'
 
@@ -51,9 +51,18 @@ export function giveUp(handle: { give?(): number }, facts: ErrorFacts): number {
   }
 }
 
-export function mustGive(handle: { give?(): number }, driver: string, facts: ErrorFacts): void {
-  if (handle.give !== undefined) return
-  throw new SystemFailure('UNSUPPORTED', `${whoCannot(driver)} give the descriptor of this socket away`, facts)
+/** Throws unless a descriptor can be given away now, with nothing under way and nothing held that would be lost with it. */
+export function mustGive(
+  handle: { give?(): number },
+  driver: string,
+  facts: ErrorFacts,
+  { pending, unread = 0, unsent = 0 }: { pending?: string | undefined; unread?: number; unsent?: number } = {},
+): void {
+  if (handle.give === undefined)
+    throw new SystemFailure('UNSUPPORTED', `${whoCannot(driver)} give the descriptor of this socket away`, facts)
+  if (pending !== undefined) throw new Busy('BUSY', `${CODES.Busy.BUSY}: ${facts.op} while ${pending} has it`, facts)
+  if (unread > 0) throw new Busy('UNREAD', `${CODES.Busy.UNREAD}: ${unread} of them at ${facts.op}`, facts)
+  if (unsent > 0) throw new Busy('UNSENT', `${CODES.Busy.UNSENT}: ${unsent} of them at ${facts.op}`, facts)
 }
 
 /** Of a driver that has it for other sockets it is the layer above, TLS, that has not. */
@@ -75,32 +84,23 @@ export function mustPass(handle: StreamHandle, method: 'sendDescriptors' | 'rece
     throw new SystemFailure('UNSUPPORTED', `${whoCannot(driver)} ${verb} descriptors over this connection`, facts)
 }
 
-/** What came, unless that was more than was asked for: then nothing is kept of it but the bytes, which `keep` gets. */
-export function accepted(
-  received: Received | null | undefined,
-  most: number,
-  keep: (data: Uint8Array) => void,
-  facts: () => ErrorFacts,
-): ReceivedDescriptors | null | undefined {
-  if (!received) return received
-  const { data, descriptors, surplus } = received
-  if (surplus === 0) return { data, descriptors: [...descriptors] }
-  keep(data)
-  if (surplus <= most) throw new SystemFailure('EMFILE', `${CODES.SystemFailure.EMFILE} for those that came; all were closed`, facts())
-  throw new Denied('DESCRIPTORS', `${CODES.Denied.DESCRIPTORS}: ${surplus} came, at most ${most} were asked for`, facts())
+/** Why the descriptors that came, so many of them, were all closed: more than `most`, or than this process has room for. */
+export function whyClosed(surplus: number, most: number, facts: ErrorFacts): SystemFailure | Denied {
+  if (surplus <= most) return new SystemFailure('EMFILE', `${CODES.SystemFailure.EMFILE} for those that came; all were closed`, facts)
+  return new Denied('DESCRIPTORS', `${CODES.Denied.DESCRIPTORS}: ${surplus} came, at most ${most} were asked for`, facts)
 }
 
 /** What a sender gives: numbers, which stay its own, and sockets of ours. */
 export type Passed = number | Giver
 
-export function checkedPassed(given: unknown, giverOf: (value: unknown) => Giver | undefined): Passed[] {
+export function checkedPassed(given: unknown): Passed[] {
   if (!Array.isArray(given)) throw invalidType('descriptors', 'an array of descriptors and sockets', given)
   if (given.length === 0 || given.length > MOST_DESCRIPTORS)
     throw outOfRange('descriptors', `1 to ${MOST_DESCRIPTORS} of them`, `${given.length}`)
   if (new Set(given).size < given.length) throw outOfRange('descriptors', 'all different', 'one of them twice')
   return given.map((value: unknown, i) => {
     if (typeof value === 'number') return wholeNumber(`descriptors[${i}]`, value, 0, 2 ** 31 - 1)
-    const giver = giverOf(value)
+    const { giver } = Object(value) as { giver?: Giver }
     if (giver === undefined) throw invalidType(`descriptors[${i}]`, 'a number, a Connection, a Listener or a DatagramSocket', value)
     return giver
   })
@@ -147,9 +147,7 @@ export class DescriptorFeed implements Feed {
       count = this.#handle.sendDescriptors?.(this.#data, numbers) ?? 0
     } catch (error) {
       if (OF_THE_STREAM.has(systemCode(error) ?? '')) throw error
-      const { code, message } = systemFailure(error)
-      const facts: ErrorFacts = { ...this.#facts(), phase: 'write', cause: error }
-      return this.#fail(new SystemFailure(code as CodeOf<'SystemFailure'>, `cannot send these descriptors: ${message}`, facts))
+      return this.#fail(systemFailure(error, { ...this.#facts(), phase: 'write' }, 'cannot send these descriptors'))
     }
     if (count === 0) return 0
     this.#sent = true

@@ -9,7 +9,7 @@
 
 import { resolve as resolvePath } from 'node:path'
 import type { Address, ParsedEndpoint, UnixEndpoint } from './address.js'
-import { addressOf, formatAddress, formatEndpoint, isIp, isUnixEndpoint, parseEndpoint, unmapped } from './address.js'
+import { addressOf, formatAddress, formatEndpoint, hostOf, isIp, isUnixEndpoint, parseEndpoint, unmapped } from './address.js'
 import { oneOf } from './arguments.js'
 import { AddressError, Denied, type ErrorFacts, invalidType, outOfRange, refuseUnknown, show, SocketError } from './errors.js'
 import { Cidr, type Classification, classify } from './ranges.js'
@@ -162,7 +162,7 @@ export function enforce(policy: PolicyFunction | undefined, request: PolicyReque
       phase: 'policy',
       ...(request.address && { remote: formatAddress(request.address) }),
       ...facts,
-      ...(cause !== undefined && { cause }),
+      cause,
     },
   )
 }
@@ -187,7 +187,7 @@ interface Subject {
 function subjectOf(request: PolicyRequest): Subject {
   const address = request.address ?? addressOf(request.endpoint)
   if (address?.family === 'unix') return { name: undefined, address: undefined, carried: [], unix: address }
-  const host = isUnixEndpoint(request.endpoint) ? undefined : request.endpoint.host
+  const host = hostOf(request.endpoint)
   const name = (request.name ?? (request.direction === 'connect' && host !== undefined && isIp(host) === 0 ? host : undefined))?.replace(
     /\.$/,
     '',
@@ -238,8 +238,7 @@ function namePattern(text: string): Pattern {
   const below = text.startsWith('*.')
   let host: string | undefined
   try {
-    const endpoint = parseEndpoint({ transport: 'tcp', host: (below ? text.slice(2) : text).replace(/\.$/, ''), port: 0 })
-    host = isUnixEndpoint(endpoint) ? undefined : endpoint.host
+    host = hostOf(parseEndpoint({ transport: 'tcp', host: (below ? text.slice(2) : text).replace(/\.$/, ''), port: 0 }))
   } catch (error) {
     if (!(error instanceof SocketError)) throw error
   }

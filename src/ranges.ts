@@ -141,13 +141,9 @@ function localNat64(bytes: Uint8Array): Uint8Array {
  */
 export function classify(address: string | Address): Classification {
   const bytes = bytesOf(address)
-  if (bytes === undefined)
-    throw new AddressError(
-      'BAD_HOST',
-      `cannot classify ${show(typeof address === 'string' ? address : formatAddress(address))}: expected an IP address`,
-      { phase: 'parse' },
-    )
-  return classifyBytes(bytes)
+  if (bytes !== undefined) return classifyBytes(bytes)
+  const text = show(typeof address === 'string' ? address : formatAddress(address))
+  throw new AddressError('BAD_HOST', `cannot classify ${text}: expected an IP address`, { phase: 'parse' })
 }
 
 function classifyBytes(bytes: Uint8Array): Classification {

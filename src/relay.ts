@@ -3,9 +3,10 @@
 import { formatAddress } from './address.js'
 import { milliseconds } from './arguments.js'
 import type { Connection } from './connection.js'
-import { arm, shouldYield, turn } from './deadline.js'
+import { arm, shouldYield, turn, whenIdle } from './deadline.js'
 import type { Splice } from './driver.js'
 import { again, Broken, broken, CODES, Denied, type ErrorFacts, invalidType, outOfRange, type SocketError } from './errors.js'
+import type { Claim } from './inbound.js'
 import type { Lifetime } from './lifetime.js'
 import type { Feed } from './outbound.js'
 import type { Pending } from './slot.js'
@@ -21,8 +22,6 @@ export interface RelayReport {
   readonly forth: number
   readonly back: number
 }
-
-type Direction = 'forth' | 'back'
 
 /** Most bytes that are asked for at a time where they stay in the system; it gives as many as it has room for. */
 const MOST = 1024 * 1024
@@ -59,7 +58,7 @@ export async function relay(a: Connection, b: Connection, o: RelayOptions = {}):
   if (typeof o !== 'object' || o === null) throw invalidType('options', 'an object', o)
   const { idle = Number.POSITIVE_INFINITY, ...wait } = o
   if (milliseconds('idle', idle) === 0) throw outOfRange('idle', 'more than 0', idle)
-  return new Relay(one, other, [a, b]).run(wait, idle)
+  return new Relay([one, other], [a, b]).run(wait, idle)
 }
 
 function lifeOf(connection: Connection, name: string): Lifetime {
@@ -76,37 +75,31 @@ function nameOf({ handle, origin, id }: Lifetime): string {
 class Relay {
   /** The objects of the connections, which are not garbage while this goes on. */
   readonly keeps: unknown
-  readonly #a: Lifetime
-  readonly #b: Lifetime
+  readonly #both: readonly [Lifetime, Lifetime]
   readonly #forth: Flow
   readonly #back: Flow
   #failure: SocketError | undefined
-  #broke: Direction | undefined
+  #broke: Flow | undefined
   #over = false
   #settle: () => void = () => {}
   #stopIdle: (() => void) | undefined
 
-  constructor(a: Lifetime, b: Lifetime, keeps: unknown) {
-    this.#a = a
-    this.#b = b
+  constructor(both: readonly [Lifetime, Lifetime], keeps: unknown) {
+    const [a, b] = both
+    this.#both = both
     this.keeps = keeps
     this.#forth = new Flow(this, a, b, 'forth')
     this.#back = new Flow(this, b, a, 'back')
   }
 
   async run(wait: Wait, idle: number): Promise<RelayReport> {
-    const both = [this.#a, this.#b]
+    const both = this.#both
     for (const life of both) life.mustLive('relay')
     const facts = (): ErrorFacts => ({ op: 'relay' })
-    const disarm = arm(wait, this.#a.shared.clock, facts, (error) => this.fail(error, undefined))
+    const disarm = arm(wait, both[0].shared.clock, facts, (error) => this.fail(error))
+    const claims: Claim[] = []
     try {
-      this.#a.in.occupy('relay')
-      try {
-        this.#b.in.occupy('relay')
-      } catch (error) {
-        this.#a.in.unclaim()
-        throw error
-      }
+      for (const life of both) claims.push(life.in.claim('relay'))
       await new Promise<void>((resolve) => {
         this.#settle = resolve
         if (idle !== Number.POSITIVE_INFINITY) this.#watchIdle(idle)
@@ -117,10 +110,10 @@ class Relay {
       this.#stopIdle?.()
       this.#forth.stop()
       this.#back.stop()
+      for (const claim of claims) claim.release()
     }
     const failure = this.#failure
     if (failure === undefined) {
-      for (const life of both) life.in.unclaim()
       await Promise.all(both.map((life) => life.close()))
       return { forth: this.#forth.moved, back: this.#back.moved }
     }
@@ -130,21 +123,21 @@ class Relay {
 
   #told(failure: SocketError): SocketError {
     const [forth, back] = [this.#forth.moved, this.#back.moved]
-    const [from, to] = this.#broke === 'back' ? [this.#b, this.#a] : [this.#a, this.#b]
+    const { from, to } = this.#broke ?? this.#forth
     const message = `${failure.message}, relaying from ${nameOf(from)} to ${nameOf(to)}; ${forth} bytes went forth, ${back} back`
-    const moved = this.#broke && { bytesWritten: this.#broke === 'forth' ? forth : back }
-    return again(failure, { op: 'relay', ...moved, relayed: { forth, back, ...(this.#broke && { broke: this.#broke }) } }, message)
+    if (this.#broke === undefined) return again(failure, { op: 'relay', relayed: { forth, back } }, message)
+    const { moved, direction: broke } = this.#broke
+    return again(failure, { op: 'relay', bytesWritten: moved, relayed: { forth, back, broke } }, message)
   }
 
   #watchIdle(idle: number): void {
-    const { clock } = this.#a.shared
+    const [a, b] = this.#both
+    const { clock } = a.shared
     const begun = clock.now()
-    const check = () => {
-      const due = Math.max(begun, this.#a.lastMove, this.#b.lastMove) + idle
-      if (clock.now() < due) this.#stopIdle = clock.at(due, check)
-      else this.fail(new Denied('IDLE', `${CODES.Denied.IDLE}: ${idle} ms without a byte in either direction`, { op: 'relay' }), undefined)
-    }
-    check()
+    const last = () => Math.max(begun, a.lastMove, b.lastMove)
+    this.#stopIdle = whenIdle(clock, idle, last, () =>
+      this.fail(new Denied('IDLE', `${CODES.Denied.IDLE}: ${idle} ms without a byte in either direction`, { op: 'relay' })),
+    )
   }
 
   /** One direction has come to its end. */
@@ -154,34 +147,35 @@ class Relay {
     this.#settle()
   }
 
-  /** `from` broke: what came before goes on its way. */
-  readFailed(error: unknown, direction: Direction, to: Lifetime): void {
-    const failure = this.#noted(error, direction)
+  /** What a direction reads from broke: what came before goes on its way. */
+  readFailed(error: unknown, flow: Flow): void {
+    const failure = this.#noted(error, flow)
     if (this.#over) return
-    const flushed = to.out.flush({ timeout: to.shared.limits.lingerTime })
-    const fail = () => this.fail(failure, direction)
+    const { out, shared } = flow.to
+    const flushed = out.flush({ timeout: shared.limits.lingerTime })
+    const fail = () => this.fail(failure)
     flushed.then(fail, fail)
   }
 
-  /** `to` broke: its peer may have said why, which is on its way in the other direction. */
-  writeFailed(error: unknown, direction: Direction): void {
-    const failure = this.#noted(error, direction)
+  /** What it writes to broke: its peer may have said why, which is on its way in the other direction. */
+  writeFailed(error: unknown, flow: Flow): void {
+    const failure = this.#noted(error, flow)
     // What is no news of the peer, it has not heard of: it may wait for ever.
-    if (failure instanceof Broken && !Object.hasOwn(CODES.Broken, failure.code)) this.fail(failure, direction)
+    if (failure instanceof Broken && !Object.hasOwn(CODES.Broken, failure.code)) this.fail(failure)
     else this.ended()
   }
 
-  #noted(error: unknown, direction: Direction | undefined): SocketError {
+  #noted(error: unknown, flow?: Flow): SocketError {
     if (this.#failure === undefined) {
       this.#failure = broken(error)
-      this.#broke = direction
+      this.#broke = flow
     }
     return this.#failure
   }
 
-  fail(error: unknown, direction: Direction | undefined): void {
+  fail(error: unknown): void {
     if (this.#over) return
-    this.#noted(error, direction)
+    this.#noted(error)
     this.#over = true
     this.#settle()
   }
@@ -198,9 +192,9 @@ class Flow implements Pending {
   /** Nothing more is read. */
   #stopped = false
   readonly #relay: Relay
-  readonly #from: Lifetime
-  readonly #to: Lifetime
-  readonly #direction: Direction
+  readonly from: Lifetime
+  readonly to: Lifetime
+  readonly direction: 'forth' | 'back'
   #splice: Splice | undefined
   #drain: Feed | undefined
   /** Bytes on their way; nothing is read meanwhile. */
@@ -212,30 +206,25 @@ class Flow implements Pending {
   }
   readonly #refused: (error: unknown) => void = (error) => this.#writeFailed(error)
 
-  constructor(relay: Relay, from: Lifetime, to: Lifetime, direction: Direction) {
+  constructor(relay: Relay, from: Lifetime, to: Lifetime, direction: Flow['direction']) {
     this.#relay = relay
-    this.#from = from
-    this.#to = to
-    this.#direction = direction
+    this.from = from
+    this.to = to
+    this.direction = direction
   }
 
   start(): void {
-    this.#from.in.park(this)
-    this.#splice = this.#spliced()
+    this.from.in.park(this)
+    try {
+      this.#splice = this.from.handle.splice?.(this.to.handle)
+    } catch {
+      // Without room for a pipe, or where the two do not fit together, the bytes go through the process.
+    }
     if (this.#splice !== undefined) this.#drain = drain(this.#splice)
     // Its end on this side tells nobody who has nothing to write.
-    const { closed } = this.#to
-    void closed.then(() => !this.over && this.#to.refused && this.#writeFailed(this.#to.refusal))
+    const { closed } = this.to
+    void closed.then(() => !this.over && this.to.refused && this.#writeFailed(this.to.refusal))
     this.#pump()
-  }
-
-  /** Without room for a pipe, or where the two do not fit together, the bytes go through the process. */
-  #spliced(): Splice | undefined {
-    try {
-      return this.#from.handle.splice?.(this.#to.handle)
-    } catch {
-      return undefined
-    }
   }
 
   stop(): void {
@@ -278,7 +267,7 @@ class Flow implements Pending {
 
   /** What was read before comes first, then what stays in the system. */
   #take(): Uint8Array | number | null | undefined {
-    const { in: input } = this.#from
+    const { in: input } = this.from
     if (this.#splice === undefined || input.buffered > 0) return input.take(undefined, 'relay')
     return input.divert(this.#splice, MOST, 'relay')
   }
@@ -289,7 +278,7 @@ class Flow implements Pending {
     this.#pouring = count
     try {
       const what = typeof took === 'number' ? (this.#drain as Feed) : took
-      if (!this.#to.out.pour('relay', what, this.#poured, this.#refused)) return false
+      if (!this.to.out.pour('relay', what, this.#poured, this.#refused)) return false
     } catch (error) {
       this.#writeFailed(error)
       return false
@@ -301,12 +290,12 @@ class Flow implements Pending {
 
   #halt(): void {
     this.#stopped = true
-    this.#from.in.withdraw(this)
+    this.from.in.withdraw(this)
   }
 
   #end(): void {
     this.#halt()
-    this.#to.out.end(undefined).then(
+    this.to.out.end(undefined).then(
       () => {
         this.over = true
         this.#relay.ended()
@@ -318,7 +307,7 @@ class Flow implements Pending {
   #readFailed(error: unknown): void {
     if (this.#stopped) return
     this.#halt()
-    this.#relay.readFailed(error, this.#direction, this.#to)
+    this.#relay.readFailed(error, this)
   }
 
   #writeFailed(error: unknown): void {
@@ -327,7 +316,7 @@ class Flow implements Pending {
     if (this.over) return
     this.over = true
     this.#halt()
-    this.#relay.writeFailed(error, this.#direction)
+    this.#relay.writeFailed(error, this)
   }
 }
 

@@ -2,7 +2,10 @@
 
 import { promises as dns } from 'node:dns'
 import { type IpAddress, type IpEndpoint, ipAddress, isIp, sameAddress } from './address.js'
+import { refusePast, within } from './deadline.js'
+import type { Clock } from './driver.js'
 import { AddressError, CODES, type CodeOf, errorCode, type ErrorFacts, invalidType, show, SocketError } from './errors.js'
+import type { Wait } from './stream.js'
 
 /** One address of a name. */
 export interface ResolvedAddress {
@@ -89,13 +92,8 @@ export function cachingResolver(resolver: Resolver, clock: { now(): number }, tt
  *
  * @throws AddressError: ENOTFOUND, EAI_AGAIN, ENODATA (also when nothing is left), RESOLVE_FAILED
  */
-export async function resolveEndpoint(
-  endpoint: IpEndpoint & { readonly host: string },
-  resolver: Resolver,
-  o: LookupOptions,
-  facts: ErrorFacts,
-): Promise<IpAddress[]> {
-  const name = endpoint.host
+export async function resolveEndpoint(endpoint: IpEndpoint, resolver: Resolver, o: LookupOptions, facts: ErrorFacts): Promise<IpAddress[]> {
+  const name = endpoint.host as string
   let answer: readonly ResolvedAddress[]
   try {
     answer = await resolver.lookup(name, o)
@@ -115,6 +113,33 @@ export async function resolveEndpoint(
   }
   if (found.length === 0) throw new AddressError('ENODATA', `${CODES.AddressError.ENODATA}: ${show(name)}`, { ...facts, phase: 'resolve' })
   return found
+}
+
+/** As {@link resolveEndpoint}, until `wait` is over. */
+export function lookUp(
+  endpoint: IpEndpoint,
+  { resolver, clock, family }: { resolver: Resolver; clock: Clock; family?: 4 | 6 | undefined },
+  wait: Wait | undefined,
+  facts: ErrorFacts,
+): Promise<IpAddress[]> {
+  const ask = (signal: AbortSignal) => resolveEndpoint(endpoint, resolver, { family, signal }, facts)
+  return asking(ask, wait, clock, { ...facts, phase: 'resolve' })
+}
+
+/** What `ask` finds before `wait` is over; its signal aborts when nobody waits for the answer any more. */
+export async function asking<T>(
+  ask: (signal: AbortSignal) => Promise<T>,
+  wait: Wait | undefined,
+  clock: Clock,
+  facts: ErrorFacts,
+): Promise<T> {
+  refusePast(wait, clock, () => facts)
+  const nobodyWaits = new AbortController()
+  try {
+    return await within(ask(nobodyWaits.signal), wait, clock, () => facts)
+  } finally {
+    nobodyWaits.abort()
+  }
 }
 
 const RESOLVE_CODES: ReadonlyMap<string, CodeOf<'AddressError'>> = new Map([

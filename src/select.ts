@@ -19,10 +19,15 @@ export interface Wanted {
 
 /** What can be done with a socket now. */
 export interface Readiness {
+  /** A read would not wait: for bytes or a datagram, or, as told below, for the end or an error. */
   readonly readable: boolean
+  /** A write would be accepted at once. */
   readonly writable: boolean
+  /** A listener has a connection, with TLS one whose handshake is done. */
   readonly acceptable: boolean
+  /** The peer's end is what a read gives next. */
   readonly ended: boolean
+  /** What a read or write, whichever was asked for, fails with next; `Closed` once, for a socket that was closed on this side. */
   readonly broken?: SocketError | undefined
 }
 
@@ -52,16 +57,6 @@ export interface Interest<S extends Selectable = Selectable> extends InterestOpt
 /** One socket that is ready. */
 export interface Ready<S extends Selectable = Selectable> extends Readiness {
   readonly socket: S
-  /** A read would not wait: for bytes or a datagram, or, as told below, for the end or an error. */
-  readonly readable: boolean
-  /** A write would be accepted at once. */
-  readonly writable: boolean
-  /** A listener has a connection, with TLS one whose handshake is done. */
-  readonly acceptable: boolean
-  /** The peer's end is what a read gives next. */
-  readonly ended: boolean
-  /** What a read or write, whichever was asked for, fails with next; `Closed` once, for a socket that was closed on this side. */
-  readonly broken?: SocketError | undefined
 }
 
 interface Entry<S> {

@@ -3,9 +3,9 @@
 import { close, constants, fstat, open, read } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
 import { wholeNumber } from './arguments.js'
-import type { StreamHandle } from './driver.js'
 import { type ErrorFacts, invalidType, outOfRange, show, SystemFailure, systemCode, systemFailure } from './errors.js'
-import type { Feed, Outbound } from './outbound.js'
+import type { Lifetime } from './lifetime.js'
+import type { Feed } from './outbound.js'
 import type { Wait } from './stream.js'
 
 export interface SendFileOptions extends Wait {
@@ -28,20 +28,14 @@ const FLAGS = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)
 const OF_THE_FILE: ReadonlySet<string> = new Set('EBADF EINVAL EIO EISDIR ENOSYS ENOTSUP EOPNOTSUPP EOVERFLOW ESPIPE'.split(' '))
 
 /** As `Connection.sendFile`. */
-export async function sendFile(
-  out: Outbound,
-  handle: StreamHandle,
-  facts: (op: string) => ErrorFacts,
-  file: FileSource,
-  o: SendFileOptions,
-): Promise<number> {
+export async function sendFile(life: Lifetime, file: FileSource, o: SendFileOptions): Promise<number> {
   if (typeof o !== 'object' || o === null) throw invalidType('options', 'an object', o)
   const { start = 0, end, ...wait } = o
   wholeNumber('start', start, 0)
   if (end !== undefined && wholeNumber('end', end, 0) < start) throw outOfRange('end', `at least start, ${start}`, end)
-  const feed = new FileFeed(out, handle, { ...facts('sendFile'), phase: 'write' }, sourceOf(file), start, end)
+  const feed = new FileFeed(life, sourceOf(file), start, end)
   try {
-    return await out.feed(feed, wait)
+    return await life.out.feed(feed, wait)
   } finally {
     feed.stop()
   }
@@ -60,8 +54,7 @@ class FileFeed implements Feed {
   readonly op = 'sendFile'
   over = false
   failure: unknown
-  readonly #out: Outbound
-  readonly #handle: StreamHandle
+  readonly #life: Lifetime
   readonly #facts: ErrorFacts
   /** Held: a `FileHandle` that is garbage closes its descriptor. */
   readonly #source: string | URL | { readonly fd: number }
@@ -75,21 +68,14 @@ class FileFeed implements Feed {
   #memory: Uint8Array | undefined
   #piece: Uint8Array | undefined
 
-  constructor(
-    out: Outbound,
-    handle: StreamHandle,
-    facts: ErrorFacts,
-    source: string | URL | { readonly fd: number },
-    start: number,
-    end: number | undefined,
-  ) {
-    this.#out = out
-    this.#handle = handle
-    this.#facts = facts
+  constructor(life: Lifetime, source: string | URL | { readonly fd: number }, start: number, end: number | undefined) {
+    this.#life = life
+    // As it was when this was asked for.
+    this.#facts = { ...life.facts(this.op), phase: 'write' }
     this.#source = source
     this.#at = start
     this.#end = end
-    this.#direct = handle.sendFile !== undefined
+    this.#direct = life.handle.sendFile !== undefined
   }
 
   hand(): number {
@@ -101,7 +87,7 @@ class FileFeed implements Feed {
   #handDirectly(): number {
     let count: number
     try {
-      count = this.#handle.sendFile?.(this.#fd, this.#at, Math.min(MOST, this.#left)) ?? -1
+      count = this.#life.handle.sendFile?.(this.#fd, this.#at, Math.min(MOST, this.#left)) ?? -1
     } catch (error) {
       if (!OF_THE_FILE.has(systemCode(error) ?? '')) throw error
       this.#direct = false
@@ -117,7 +103,7 @@ class FileFeed implements Feed {
       this.#read()
       return 0
     }
-    const count = this.#handle.write(piece)
+    const count = this.#life.handle.write(piece)
     this.#piece = count === piece.length ? undefined : piece.subarray(count)
     return this.#moved(count)
   }
@@ -154,7 +140,7 @@ class FileFeed implements Feed {
         this.#end = end
         this.#state = 'ready'
         this.over = this.#left === 0
-        this.#out.writable()
+        this.#life.out.writable()
       })
     })
   }
@@ -168,7 +154,7 @@ class FileFeed implements Feed {
         if (count === 0) return this.#fail(this.#short())
         this.#piece = (this.#memory as Uint8Array).subarray(0, count)
         this.#state = 'ready'
-        this.#out.writable()
+        this.#life.out.writable()
       })
     })
   }
@@ -176,13 +162,8 @@ class FileFeed implements Feed {
   /** Goes on with what the system was asked for, unless nobody wants it any more. */
   #answered(error: Error | null, next: () => void): void {
     if (this.#stopped) this.#close()
-    else if (error) this.#fail(this.#unusable(error))
+    else if (error) this.#fail(systemFailure(error, this.#facts, this.#failed))
     else next()
-  }
-
-  #unusable(cause: unknown): SystemFailure {
-    const { code, message } = systemFailure(cause)
-    return this.#error(code as 'ENOENT', message, cause)
   }
 
   #short(size: string = `no more than ${this.#at}`): SystemFailure {
@@ -190,10 +171,14 @@ class FileFeed implements Feed {
     return this.#error('FILE_TOO_SHORT', `it has ${size} bytes, and bytes up to ${wanted} were to be sent`)
   }
 
-  #error(code: SystemFailure['code'], what: string, cause?: unknown): SystemFailure {
+  #error(code: SystemFailure['code'], what: string): SystemFailure {
+    return new SystemFailure(code, `${this.#failed}: ${what}`, this.#facts)
+  }
+
+  get #failed(): string {
     const source = this.#source
     const name = typeof source === 'string' ? show(source) : 'fd' in source ? `descriptor ${source.fd}` : show(source.href)
-    return new SystemFailure(code, `cannot send ${name}: ${what}`, { ...this.#facts, ...(cause !== undefined && { cause }) })
+    return `cannot send ${name}`
   }
 
   #fail(error: unknown): void {
@@ -201,7 +186,7 @@ class FileFeed implements Feed {
     this.over = true
     this.#state = 'ready'
     // Not from inside `hand`, whose caller looks by itself.
-    queueMicrotask(() => this.#out.writable())
+    queueMicrotask(() => this.#life.out.writable())
   }
 
   /** Nobody waits for it any more. What the system was asked for comes to its end first: the descriptor may be used until then. */

@@ -4,8 +4,8 @@ import type { Connection } from './connection.js'
 import { arm, shouldYield, spanning, turn, within } from './deadline.js'
 import { again, Cancelled, Closed, CODES, DeadlineError, FrameError, invalidType, SocketError } from './errors.js'
 import { type Codec, FrameOutput } from './framing.js'
-import { handled } from './outbound.js'
 import type { Shared } from './owner.js'
+import { capture, captured, handled, rejected } from './settle.js'
 import type { Wait } from './stream.js'
 
 /** Bytes at which `sendMany` hands over what it has gathered: less than the memory it gathers in. */
@@ -30,7 +30,7 @@ interface Batch {
   /** Present if the batch may be withdrawn; nothing else joins it then. */
   readonly left: (() => Wait | undefined) | undefined
   readonly promise: Promise<void>
-  readonly resolve: () => void
+  readonly resolve: (value: unknown) => void
   readonly reject: (error: unknown) => void
   disarm: (() => void) | undefined
 }
@@ -70,7 +70,7 @@ export class Sender<S> {
       this.#append(message, output)
     } catch (error) {
       if (joined === undefined) giveBack(output)
-      return handled(Promise.reject(error))
+      return rejected(error)
     }
     return joined?.promise ?? this.#submit(output, o, 'send')
   }
@@ -129,7 +129,7 @@ export class Sender<S> {
       batch.disarm = arm(o, this.#clock, facts, (error) => this.#withdraw(batch, error))
     } catch (error) {
       giveBack(output)
-      return handled(Promise.reject(error))
+      return rejected(error)
     }
     this.#queue.push(batch)
     return batch.promise
@@ -196,10 +196,10 @@ export class Sender<S> {
     if (this.#queue.length === 0) return true
     if (this.#withdrawable || this.#queue.some(({ left }) => left !== undefined)) return false
     for (const { output, resolve, reject } of this.#queue.splice(0)) {
-      const promise = this.#connection.write(output.pieces())
-      promise.then(resolve, reject)
-      const recycle = () => giveBack(output)
-      promise.then(recycle, recycle)
+      void this.#connection
+        .write(output.pieces())
+        .then(resolve, reject)
+        .then(() => giveBack(output))
     }
     return true
   }
@@ -218,13 +218,8 @@ export class Sender<S> {
 }
 
 function newBatch(output: FrameOutput, left: Batch['left']): Batch {
-  let resolve!: () => void
-  let reject!: (error: unknown) => void
-  const promise = new Promise<void>((yes, no) => {
-    resolve = yes
-    reject = no
-  })
-  return { output, left, promise: handled(promise), resolve, reject, disarm: undefined }
+  const promise = handled(new Promise<void>(capture))
+  return { output, left, promise, ...captured, disarm: undefined }
 }
 
 function isIterable<S>(messages: Iterable<S> | AsyncIterable<S>): messages is Iterable<S> {

@@ -14,12 +14,12 @@ import {
 import { limit, milliseconds } from './arguments.js'
 import type { Connection } from './connection.js'
 import { Descriptors } from './descriptors.js'
-import { Broken, Cancelled, Closed, CODES, Denied, invalidType, outOfRange, refuseUnknown, type SocketError } from './errors.js'
+import { Broken, Cancelled, Closed, CODES, Denied, invalidType, messageOf, outOfRange, refuseUnknown, type SocketError } from './errors.js'
 import type { ListenOptions, Network } from './network.js'
 import { foreignNames } from './options.js'
 import { type EndReport, inThisContext, type Member, Owner, tell } from './owner.js'
 import { Roster } from './roster.js'
-import type { CloseReport } from './stream.js'
+import type { CloseReport, Limits } from './stream.js'
 import type { ServerTlsOptions } from './tls-options.js'
 import { nextId, type RefusedEvent } from './trace.js'
 
@@ -170,10 +170,7 @@ export class Server extends Owner {
   /** Resolves when the server has ended, whoever ended it; never rejects. */
   readonly closed: Promise<CloseReport>
   readonly #handler: Handler
-  readonly #halfClosed: number
-  readonly #lifetime: number
-  readonly #firstByte: number
-  readonly #alarm: Alarm | undefined
+  readonly #settings: Settings
   readonly #listeners: Listener[] = []
   readonly #sessions: Roster<Session> = new Roster()
   readonly #perAddress: Map<string, number> = new Map()
@@ -181,9 +178,8 @@ export class Server extends Owner {
   #settle!: (report: CloseReport) => void
   #draining: SocketError | undefined
   #drained: Promise<DrainReport> | undefined
-  /** The handlers have been told. */
-  readonly #told: Promise<void>
-  #tellTold!: () => void
+  /** Resolves when the handlers have been told. */
+  #told: Promise<number> | undefined
   #whenEmpty: (() => void) | undefined
   /** The time of a drain is over. */
   #isCutOff = false
@@ -204,23 +200,14 @@ export class Server extends Owner {
   /** @internal */
   constructor(parent: Owner, o: ServeOptions, handler: Handler) {
     // All that can be wrong, before the parent knows of it.
-    const halfClosed = milliseconds('halfClosed', o.halfClosed ?? parent.shared.limits.halfClosed)
-    const lifetime = milliseconds('lifetime', o.lifetime ?? Number.POSITIVE_INFINITY)
-    const firstByte = milliseconds('firstByte', o.firstByte ?? Number.POSITIVE_INFINITY)
-    const alarm = alarmOf(o.alarm)
-    const limits = limitsOf(o.limits, parent)
+    const settings = settingsOf(o, parent.shared.limits)
+    const limits = limitsOf(o.limits, parent.shared.limits)
     super('server', parent)
     this.#handler = inThisContext(handler)
-    this.#halfClosed = halfClosed
-    this.#lifetime = lifetime
-    this.#firstByte = firstByte
-    this.#alarm = alarm
+    this.#settings = settings
     this.limits = liveLimits(limits, () => this.#poke())
     this.closed = new Promise((resolve) => {
       this.#settle = resolve
-    })
-    this.#told = new Promise((resolve) => {
-      this.#tellTold = resolve
     })
   }
 
@@ -233,19 +220,14 @@ export class Server extends Owner {
     owner.mustLive({ op: 'serve' })
     const server = new Server(owner, o, handler)
     try {
-      const { limits: _l, lifetime: _t, halfClosed: _h, firstByte: _f, alarm: _a, tls, ...listening } = o
-      const secured = all.some(isSecured)
+      const secured = all.some(isTls)
       const mixed = new Set(all.map(standsOn)).size > 1
       for (const endpoint of all) {
         // Settings for TLS and options of TCP go to the endpoints that want them; without any such endpoint `listen` says what is wrong.
-        const spared = mixed ? foreignNames('listener', standsOn(endpoint)).map((name) => [name, undefined]) : []
-        const listener = await network.listen(endpoint, {
-          ...listening,
-          ...Object.fromEntries(spared),
-          ...((isSecured(endpoint) || !secured) && tls && { tls }),
-          owner: server,
-        })
-        server.#listeners.push(listener)
+        const foreign = mixed ? foreignNames('listener', standsOn(endpoint)) : []
+        const spared = new Set<string>([...SERVER_OPTIONS, ...foreign, ...(secured && !isTls(endpoint) ? ['tls'] : [])])
+        const listening: ListenOptions = Object.fromEntries(Object.entries(o).filter(([name]) => !spared.has(name)))
+        server.#listeners.push(await network.listen(endpoint, { ...listening, owner: server }))
       }
     } catch (error) {
       await server.close()
@@ -374,7 +356,8 @@ export class Server extends Owner {
     this.#sessions.set(connection.id, session)
     this.#counts.accepted++
     this.#counts.peak = Math.max(this.#counts.peak, this.#sessions.size)
-    this.#limitTime(session)
+    this.#abortAfter(session, 'lifetime', 'LIFETIME', () => true)
+    this.#abortAfter(session, 'firstByte', 'TOO_SLOW', () => session.connection.stats.bytesRead === 0)
     this.#sweepLater()
     // It begins when accepting is done with its connection.
     queueMicrotask(() => this.#run(session))
@@ -458,12 +441,8 @@ export class Server extends Owner {
     return true
   }
 
-  #limitTime(session: Session): void {
-    this.#abortAfter(session, this.#lifetime, 'LIFETIME', () => true)
-    this.#abortAfter(session, this.#firstByte, 'TOO_SLOW', () => session.connection.stats.bytesRead === 0)
-  }
-
-  #abortAfter(session: Session, time: number, code: 'LIFETIME' | 'TOO_SLOW', due: () => boolean): void {
+  #abortAfter(session: Session, limit: 'lifetime' | 'firstByte', code: 'LIFETIME' | 'TOO_SLOW', due: () => boolean): void {
+    const time = this.#settings[limit]
     if (time === Number.POSITIVE_INFINITY) return
     const stop = this.#after(time, () => {
       const { connection } = session
@@ -480,8 +459,9 @@ export class Server extends Owner {
 
   /** One timer looks after the half-closed of all connections, so that those that never are cost nothing. */
   #sweepLater(): void {
-    if (this.#halfClosed === Number.POSITIVE_INFINITY || this.#stopSweep !== undefined) return
-    this.#stopSweep = this.#after(Math.max(1, this.#halfClosed / SWEEPS), () => {
+    const { halfClosed } = this.#settings
+    if (halfClosed === Number.POSITIVE_INFINITY || this.#stopSweep !== undefined) return
+    this.#stopSweep = this.#after(Math.max(1, halfClosed / SWEEPS), () => {
       this.#stopSweep = undefined
       for (const session of this.#sessions.values()) this.#sweep(session)
       if (this.#sessions.size > 0) this.#sweepLater()
@@ -497,14 +477,13 @@ export class Server extends Owner {
       session.halfBytes = bytesRead + bytesWritten
       session.halfSince = now
     }
-    if (now - session.halfSince < this.#halfClosed) return
-    connection.abort(
-      new Denied('IDLE', `the connection was half-closed for ${this.#halfClosed} ms without a byte`, connection.facts('serve')),
-    )
+    const { halfClosed } = this.#settings
+    if (now - session.halfSince < halfClosed) return
+    connection.abort(new Denied('IDLE', `the connection was half-closed for ${halfClosed} ms without a byte`, connection.facts('serve')))
   }
 
   #raiseAlarm(): void {
-    const alarm = this.#alarm
+    const { alarm } = this.#settings
     if (alarm === undefined || this.#sessions.size < alarm.threshold) return
     const now = this.shared.clock.now()
     if (now - this.#alarmedAt < alarm.cooldown) return
@@ -582,20 +561,13 @@ export class Server extends Owner {
   async #drain(): Promise<DrainReport> {
     const { clock } = this.shared
     const started = clock.now()
-    this.#stopLook?.()
-    await Promise.all(this.#listeners.map((listener) => listener.close()))
-    this.#stage('listeners-closed')
-    const all = this.#sessions.size
-    this.#draining = new Denied('DRAINING', CODES.Denied.DRAINING, { op: 'drain' })
-    for (const session of this.#sessions.values()) session.tell(this.#draining)
-    this.#stage('handlers-told')
-    const empty = new Promise<void>((resolve) => {
-      this.#whenEmpty = resolve
-    })
-    if (this.#sessions.size === 0) this.#whenEmpty?.()
-    this.#tellTold()
-    if (this.#isCutOff) this.#cutOff()
-    await empty
+    this.#told = this.#tellHandlers()
+    const all = await this.#told
+    if (this.#sessions.size > 0) {
+      await new Promise<void>((resolve) => {
+        this.#whenEmpty = resolve
+      })
+    }
     this.#stopSweep?.()
     // What else was opened in its name is flushed, but not beyond the time there is.
     this.#others = await super.end({ within: Number.POSITIVE_INFINITY, abort: this.#isCutOff })
@@ -603,6 +575,19 @@ export class Server extends Owner {
     const aborted = this.#aborted
     this.#settle(Object.freeze({ clean: aborted === 0, unsent: 0, ...(this.#abortReason && { reason: this.#abortReason }) }))
     return { finished: all - aborted, aborted, elapsed: clock.now() - started }
+  }
+
+  /** Stops listening and tells the handlers; how many they are. */
+  async #tellHandlers(): Promise<number> {
+    this.#stopLook?.()
+    await Promise.all(this.#listeners.map((listener) => listener.close()))
+    this.#stage('listeners-closed')
+    const all = this.#sessions.size
+    this.#draining = new Denied('DRAINING', CODES.Denied.DRAINING, { op: 'drain' })
+    for (const session of this.#sessions.values()) session.tell(this.#draining)
+    this.#stage('handlers-told')
+    if (this.#isCutOff) this.#cutOff()
+    return all
   }
 
   #stage(stage: 'listeners-closed' | 'handlers-told' | 'done'): void {
@@ -640,14 +625,33 @@ function peerKey(remote: Address | undefined): string | undefined {
 
 function failed(error: unknown): SocketError {
   if (error instanceof Broken || error instanceof Denied) return error
-  const why = error instanceof Error ? error.message : String(error)
-  return new Broken('HANDLER_FAILED', `${CODES.Broken.HANDLER_FAILED}: ${why}`, { op: 'handler', phase: 'handler', cause: error })
+  return new Broken('HANDLER_FAILED', `${CODES.Broken.HANDLER_FAILED}: ${messageOf(error)}`, {
+    op: 'handler',
+    phase: 'handler',
+    cause: error,
+  })
 }
 
 const SERVER_LIMITS = ['connections', 'perAddress', 'handshakes'] as const
 
-function limitsOf(given: Partial<ServerLimits> | undefined, parent: Owner): ServerLimits {
-  const { connections, handshakes } = parent.shared.limits
+/** What cannot be changed while it serves. Times are milliseconds. */
+interface Settings {
+  readonly halfClosed: number
+  readonly lifetime: number
+  readonly firstByte: number
+  readonly alarm: (AlarmOptions & { readonly cooldown: number }) | undefined
+}
+
+function settingsOf(o: ServeOptions, defaults: Readonly<Limits>): Settings {
+  return {
+    halfClosed: milliseconds('halfClosed', o.halfClosed ?? defaults.halfClosed),
+    lifetime: milliseconds('lifetime', o.lifetime ?? Number.POSITIVE_INFINITY),
+    firstByte: milliseconds('firstByte', o.firstByte ?? Number.POSITIVE_INFINITY),
+    alarm: alarmOf(o.alarm),
+  }
+}
+
+function limitsOf(given: Partial<ServerLimits> | undefined, { connections, handshakes }: Readonly<Limits>): ServerLimits {
   const limits: ServerLimits = { connections, perAddress: Number.POSITIVE_INFINITY, handshakes }
   refuseUnknown(given ?? {}, SERVER_LIMITS, 'limits')
   for (const name of SERVER_LIMITS) if (given?.[name] !== undefined) limits[name] = limit(`limits.${name}`, given[name], 0)
@@ -669,9 +673,7 @@ function liveLimits(values: ServerLimits, changed: () => void): ServerLimits {
   return Object.seal(live)
 }
 
-type Alarm = AlarmOptions & { readonly cooldown: number }
-
-function alarmOf(alarm: AlarmOptions | undefined): Alarm | undefined {
+function alarmOf(alarm: AlarmOptions | undefined): Settings['alarm'] {
   if (alarm === undefined) return undefined
   refuseUnknown(alarm, ['threshold', 'cooldown', 'call'], 'alarm')
   const { call } = alarm
@@ -686,9 +688,4 @@ function alarmOf(alarm: AlarmOptions | undefined): Alarm | undefined {
 /** Of a descriptor nothing is known yet. */
 function standsOn(endpoint: Served): 'tcp' | 'unix' {
   return descriptorIn(endpoint) === undefined && isUnixEndpoint(parseEndpoint(endpoint as Endpoint)) ? 'unix' : 'tcp'
-}
-
-function isSecured(endpoint: Served): boolean {
-  const given = descriptorIn(endpoint)
-  return given === undefined ? isTls(endpoint as Endpoint) : given.transport === 'tls'
 }

@@ -54,11 +54,8 @@ export class SessionCache {
     const entries = this.#entries.get(key) ?? []
     this.#entries.delete(key)
     this.#entries.set(key, entry.once ? [...entries, entry].slice(-TICKETS) : [entry])
-    if (this.#entries.size <= this.#limit) return
-    for (const oldest of this.#entries.keys()) {
-      this.#entries.delete(oldest)
-      break
-    }
+    const [oldest] = this.#entries.keys()
+    if (this.#entries.size > this.#limit) this.#entries.delete(oldest as string)
   }
 }
 

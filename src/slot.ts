@@ -1,7 +1,7 @@
 /** The one reader slot of a socket: a receive that waits, or a claim of whatever receives for longer. */
 
-import { arm, shouldYield, turn, turned } from './deadline.js'
-import { again, Busy, CODES, type ErrorFacts, type SocketError } from './errors.js'
+import { arm, orTimeout, shouldYield, turn } from './deadline.js'
+import { again, Busy, Cancelled, CODES, type ErrorFacts, type SocketError } from './errors.js'
 import type { Shared } from './owner.js'
 import type { Wait } from './stream.js'
 
@@ -16,34 +16,25 @@ export interface Pending {
 
 /** Whose slot it is. */
 export interface Slotted {
+  readonly kind: 'connection' | 'datagram'
   readonly shared: Shared
+  /** Default time of an operation, milliseconds. */
+  readonly readTime?: number | undefined
+  /** What every operation fails with at once: the socket was closed on this side, or given away. */
+  readonly refusal: SocketError | undefined
   facts(op: string): ErrorFacts
-  /** The slot may be free, or the socket be closed. */
+  /** The slot may be free, the socket closed, or what `ready` answers be another without the driver having said so. */
   changed(): void
 }
 
-/**
- * Events since the loop is known to have turned. Some runtimes tell all that a socket has, and what comes meanwhile, in one go,
- * which is for ever if each datagram is answered by more than one. To hear that it turned costs a turn in which it does not sleep,
- * so it is asked once in a while.
- */
-let events = 0
-const FEW = 512
-const MANY = 1024
-
-function forget(): void {
-  events = 0
-}
-
-export class ReaderSlot {
-  readonly #of: Slotted
+export class ReaderSlot<S extends Slotted = Slotted> {
+  readonly side: S
   #pending: Pending | undefined
   /** Who holds the slot beyond a single operation. */
   #claimant: string | undefined
-  #refusal: SocketError | undefined
 
-  constructor(of: Slotted) {
-    this.#of = of
+  constructor(side: S) {
+    this.side = side
   }
 
   get busy(): boolean {
@@ -58,11 +49,10 @@ export class ReaderSlot {
 
   /** Starts an operation on behalf of the claimant, or of nobody: tried at once, and left to wait if that gives nothing. */
   start(pending: Pending, wait: Wait | undefined, claimed = false): void {
-    if (this.#refusal !== undefined) return pending.reject(this.#refused(pending.op))
-    if (this.#pending !== undefined || (this.#claimant !== undefined && !claimed)) return pending.reject(this.inUse(pending.op))
     try {
-      if (wait !== undefined) pending.disarm = this.#arm(wait, pending)
-      // Kept waiting before it takes anything, or another receiver could overtake it with what comes after.
+      this.check(pending.op, claimed)
+      if (wait !== undefined || this.side.readTime !== undefined) pending.disarm = this.#arm(wait, pending)
+      // Kept waiting before it takes anything, or another reader could overtake it with what comes after.
       if (shouldYield()) return this.#postpone(pending)
       const result = pending.attempt()
       if (result === undefined) {
@@ -83,11 +73,11 @@ export class ReaderSlot {
     void turn().then(() => this.#pending === pending && this.retry())
   }
 
-  #arm(wait: Wait, pending: Pending): (() => void) | undefined {
+  #arm(wait: Wait | undefined, pending: Pending): (() => void) | undefined {
     return arm(
-      wait,
-      this.#of.shared.clock,
-      () => this.#of.facts(pending.op),
+      orTimeout(wait, this.side.readTime),
+      this.side.shared.clock,
+      () => this.side.facts(pending.op),
       (error) => {
         this.withdraw(pending)
         pending.reject(error)
@@ -97,11 +87,8 @@ export class ReaderSlot {
 
   /** There may be something: the operation that waits tries again. */
   retry(): void {
-    if (++events === FEW) setImmediate(forget)
-    if (events <= MANY) turned()
     const pending = this.#pending
     if (pending === undefined) return
-    if (shouldYield()) return this.#postpone(pending)
     let result: unknown
     try {
       result = pending.attempt()
@@ -117,46 +104,58 @@ export class ReaderSlot {
     if (this.#pending !== pending) return false
     this.#pending = undefined
     pending.disarm?.()
-    this.#of.changed()
+    this.side.changed()
     return true
   }
 
-  /** Lets an operation of the claimant hear of news, without trying it now. */
+  /** Takes back the operation that waits and tells it so. */
+  cancel(): void {
+    const pending = this.#pending
+    if (pending === undefined || !this.withdraw(pending)) return
+    pending.reject(new Cancelled('CANCELLED', `${CODES.Cancelled.CANCELLED}: ${pending.op}`, this.side.facts(pending.op)))
+  }
+
+  /** Lets an operation of the claimant hear of news, for as long as it takes, without trying it now. */
   park(pending: Pending): void {
+    this.admit(pending.op, true)
     this.#pending = pending
   }
 
-  /** Throws unless `op` may receive now. */
-  check(op: string): void {
-    if (this.#refusal !== undefined) throw this.#refused(op)
-    if (this.busy) throw this.inUse(op)
+  /** Throws where everything is refused, and beside a claimant that `op` is not on behalf of. */
+  admit(op: string, claimed: boolean): void {
+    const { refusal } = this.side
+    if (refusal !== undefined) throw again(refusal, this.side.facts(op))
+    if (this.#claimant !== undefined && !claimed) throw this.inUse(op)
   }
 
-  /** Takes the slot until `unclaim`. */
-  claim(op: string): void {
+  /** Throws unless `op` may receive now. */
+  check(op: string, claimed = false): void {
+    this.admit(op, claimed)
+    if (this.#pending !== undefined) throw this.inUse(op)
+  }
+
+  /** Takes the slot; `unclaim` gives it back. */
+  occupy(op: string): void {
     this.check(op)
     this.#claimant = op
   }
 
   unclaim(): void {
     this.#claimant = undefined
-    this.#of.changed()
+    this.side.changed()
   }
 
-  /** Refuses everything from now on and wakes what waits. */
-  refuse(error: SocketError): void {
-    this.#refusal ??= error
+  /** From now on everything is refused: wakes what waits. */
+  refuse(): void {
     const pending = this.#pending
-    if (pending !== undefined && this.withdraw(pending)) pending.reject(this.#refused(pending.op))
-    this.#of.changed()
-  }
-
-  #refused(op: string): SocketError {
-    return again(this.#refusal as SocketError, this.#of.facts(op))
+    if (pending !== undefined && this.withdraw(pending))
+      pending.reject(again(this.side.refusal as SocketError, this.side.facts(pending.op)))
+    this.side.changed()
   }
 
   inUse(op: string): SocketError {
     const by = this.#claimant ?? this.#pending?.op
-    return new Busy('BUSY', `${CODES.Busy.BUSY}: ${op} while ${by} is receiving`, this.#of.facts(op))
+    const verb = this.side.kind === 'datagram' ? 'receiving' : 'reading'
+    return new Busy('BUSY', `${CODES.Busy.BUSY}: ${op} while ${by} is ${verb}`, this.side.facts(op))
   }
 }

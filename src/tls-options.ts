@@ -89,15 +89,15 @@ export interface Prepared {
   readonly allowTruncation: boolean
 }
 
-function check(o: TlsSettings): Prepared {
-  for (const name of ['alpnRequired', 'allowTruncation'] as const) bool(o[name], name)
+function check(o: TlsSettings, handshakeTimeout: number = LIMITS.handshake): Prepared {
   const { alpn, pins, depth, keylog } = o
+  const alpnRequired = bool('alpnRequired', o.alpnRequired, false)
   if (alpn !== undefined) {
     if (!Array.isArray(alpn) || alpn.some((name) => typeof name !== 'string')) throw invalidType('alpn', 'an array of strings', alpn)
     const bad = alpn.find((name) => name.length === 0 || Buffer.byteLength(name) > 255)
     if (bad !== undefined || alpn.length === 0) throw outOfRange('alpn', 'at least one name of 1 to 255 bytes', bad ?? alpn)
   }
-  if (o.alpnRequired && alpn === undefined) throw outOfRange('alpn', 'given where alpnRequired is', alpn)
+  if (alpnRequired && alpn === undefined) throw outOfRange('alpn', 'given where alpnRequired is', alpn)
   if (pins !== undefined) {
     if (!Array.isArray(pins)) throw invalidType('pins', 'an array of base64 SHA-256 digests', pins)
     const bad = pins.find((pin) => typeof pin !== 'string' || !/^[A-Za-z0-9+/]{43}=$/.test(pin))
@@ -108,17 +108,18 @@ function check(o: TlsSettings): Prepared {
   if (keylog !== undefined && 'Deno' in globalThis) needsNode('keylog')
   return {
     alpn: alpn && [...alpn],
-    alpnRequired: o.alpnRequired ?? false,
+    alpnRequired,
     pins: pins && new Set(pins),
     depth,
-    handshakeTimeout: milliseconds('handshakeTimeout', o.handshakeTimeout ?? LIMITS.handshake),
+    handshakeTimeout: milliseconds('handshakeTimeout', o.handshakeTimeout ?? handshakeTimeout),
     keylog,
-    allowTruncation: o.allowTruncation ?? false,
+    allowTruncation: bool('allowTruncation', o.allowTruncation, false),
   }
 }
 
-function bool(value: unknown, name: string): void {
+function bool(name: string, value: unknown, standard: boolean): boolean {
   if (value !== undefined && typeof value !== 'boolean') throw invalidType(name, 'true or false', value)
+  return value ?? standard
 }
 
 /** What goes into an OpenSSL context, in a form that can be compared. */
@@ -193,6 +194,7 @@ export interface ClientTarget {
   readonly host?: string | undefined
   /** Text of the endpoint: sessions are kept for each. */
   readonly endpoint?: string | undefined
+  readonly handshakeTimeout?: number | undefined
 }
 
 /**
@@ -203,9 +205,8 @@ export interface ClientTarget {
  */
 export function prepareClient(o: ClientTlsOptions, target: ClientTarget = {}): ClientTls {
   refuseUnknown(o, CLIENT_TLS_OPTIONS, 'tls')
-  const prepared = check(o)
-  bool(o.verify, 'verify')
-  const verify = o.verify ?? true
+  const prepared = check(o, target.handshakeTimeout)
+  const verify = bool('verify', o.verify, true)
   if (o.serverName !== undefined && typeof o.serverName !== 'string') throw invalidType('serverName', 'a string', o.serverName)
   const given = o.serverName ?? target.host
   const serverName = given === undefined || given === '' ? undefined : referenceName(given)
@@ -266,10 +267,10 @@ export interface ServerSettings extends Prepared {
 export class ServerTls {
   readonly role = 'server'
   #settings: ServerSettings
-  #tickets: { policy: string; keys: Buffer; id: string }
+  /** What opens the tickets of clients that were served under the same settings. */
+  #tickets: { policy: string; keys: Buffer; id: string } | undefined
 
   constructor(o: ServerTlsOptions) {
-    this.#tickets = { policy: '', keys: Buffer.alloc(0), id: '' }
     this.#settings = this.#load(o)
   }
 
@@ -289,16 +290,15 @@ export class ServerTls {
   #load(o: ServerTlsOptions): ServerSettings {
     refuseUnknown(o, SERVER_TLS_OPTIONS, 'tls')
     const prepared = check(o)
-    bool(o.sessions, 'sessions')
     const { sni } = o
     const clientCert = oneOf('clientCert', o.clientCert ?? 'none', CLIENT_CERT)
     const settings = contextSettings(o)
     const identity = loadIdentity(o, '')
     if (identity === undefined && sni === undefined) throw tlsError('NEEDS_CERTIFICATE')
     // A resumed session would not show the client's certificate again, so it could not be judged again.
-    const resume = (o.sessions ?? true) && clientCert === 'none'
+    const resume = bool('sessions', o.sessions, true) && clientCert === 'none'
     const policy = policyKey({ settings, clientCert, pins: o.pins, depth: o.depth, alpn: o.alpn })
-    const tickets = this.#tickets.policy === policy ? this.#tickets : { policy, keys: randomBytes(48), id: policy.slice(0, 32) }
+    const tickets = this.#tickets?.policy === policy ? this.#tickets : { policy, keys: randomBytes(48), id: policy.slice(0, 32) }
     const more: tls.SecureContextOptions = {
       secureOptions: constants.SSL_OP_NO_RENEGOTIATION | (resume ? 0 : constants.SSL_OP_NO_TICKET),
       sessionIdContext: tickets.id,
@@ -315,8 +315,7 @@ export class ServerTls {
 
 /** The settings of a server, loaded unless they are already; `handshakeTimeout` where they name none. */
 export function prepareServer(o: ServerTlsOptions | ServerTls, handshakeTimeout?: number): ServerTls {
-  if (o instanceof ServerTls) return o
-  return new ServerTls(handshakeTimeout === undefined ? o : { handshakeTimeout, ...o })
+  return o instanceof ServerTls ? o : new ServerTls({ ...o, handshakeTimeout: o.handshakeTimeout ?? handshakeTimeout })
 }
 
 type Choose = NonNullable<ServerSettings['choose']>

@@ -10,7 +10,7 @@ import { hasEngine } from './carriers/engine.js'
 import { TlsStream } from './carriers/handle.js'
 import { NativeTls, releasedSocket } from './carriers/native.js'
 import { PortableTls } from './carriers/portable.js'
-import { arm } from './deadline.js'
+import { refusePast, within } from './deadline.js'
 import type { Clock, StreamHandle } from './driver.js'
 import type { ErrorFacts, SocketError, TlsError } from './errors.js'
 import type { SessionEntry } from './sessions.js'
@@ -51,16 +51,17 @@ class Info implements TlsInfo {
   readonly #chain: readonly X509Certificate[]
   #facts: readonly CertificateFacts[] | undefined
 
-  constructor(socket: tls.TLSSocket, serverName: string | null, verdict: Verdict) {
+  /** @param error what is wrong with the peer's certificate */
+  constructor(socket: tls.TLSSocket, serverName: string | null, chain: readonly X509Certificate[], error: TlsError | undefined) {
     const cipher = socket.getCipher()
     this.protocol = socket.getProtocol() ?? 'unknown'
     this.cipher = cipher?.standardName ?? cipher?.name ?? 'unknown'
     this.alpn = typeof socket.alpnProtocol === 'string' ? socket.alpnProtocol : null
     this.serverName = serverName
     this.resumed = socket.isSessionReused()
-    this.verified = verdict.verified
-    this.verifyError = verdict.error ?? null
-    this.#chain = verdict.chain
+    this.verified = chain.length > 0 && error === undefined
+    this.verifyError = error ?? null
+    this.#chain = chain
   }
 
   /** Read from the certificates when first asked for: most connections never are. */
@@ -72,12 +73,6 @@ class Info implements TlsInfo {
   get peerCertificate(): CertificateFacts | null {
     return this.peerChain[0] ?? null
   }
-}
-
-interface Verdict {
-  readonly verified: boolean
-  readonly error?: TlsError | undefined
-  readonly chain: readonly X509Certificate[]
 }
 
 export interface SecureOptions {
@@ -112,52 +107,21 @@ interface Carrier extends StreamHandle {
  *
  * @throws TlsError; `Broken` if the stream below broke; `DeadlineError` and `Cancelled`
  */
-export function secure(below: StreamHandle, settings: ClientTls | ServerTls, o: SecureOptions): Promise<Secured> {
+export async function secure(below: StreamHandle, settings: ClientTls | ServerTls, o: SecureOptions): Promise<Secured> {
   const chosen = settings instanceof ServerTls ? settings.settings : settings
   const facts: ErrorFacts = { phase: 'tls', ...o.facts }
+  const about = () => ({ op: 'handshake', ...facts })
+  const limit = chosen.handshakeTimeout
+  const { timeout = limit } = o.wait ?? {}
+  const wait: Wait = { ...o.wait, timeout: timeout > limit ? limit : timeout }
   const carrier = carry(below, chosen.allowTruncation, o)
-  const handshake = new Handshake(chosen, facts)
-  return new Promise((resolve, reject) => {
-    let over = false
-    const disarms: ((() => void) | undefined)[] = []
-    const finish = () => {
-      over = true
-      for (const disarm of disarms) disarm?.()
-    }
-    const fail = (error: SocketError) => {
-      if (over) return
-      finish()
-      carrier.destroy(false)
-      reject(error)
-    }
-    const progress = () => {
-      if (over) return
-      if (handshake.error !== undefined) return fail(handshake.error)
-      if (handshake.info !== undefined) {
-        finish()
-        carrier.finished()
-        return resolve({ handle: carrier, info: handshake.info })
-      }
-      const failed = carrier.failed
-      if (failed === undefined) return
-      if (failed.error === null) fail(tlsError('HANDSHAKE_CLOSED', facts))
-      else fail(handshake.error ?? handshakeFailure(failed.error, facts))
-    }
-    try {
-      for (const wait of [{ timeout: chosen.handshakeTimeout }, o.wait])
-        disarms.push(arm(wait, o.clock, () => ({ op: 'handshake', ...facts }), fail))
-    } catch (error) {
-      below.attach({ readable() {}, writable() {} })
-      for (const disarm of disarms) disarm?.()
-      below.destroy(false)
-      return reject(error)
-    }
-    try {
-      carrier.begin((transport) => handshake.start(transport as never, () => carrier.established()), o.first, progress)
-    } catch (error) {
-      fail(handshakeFailure(error, facts))
-    }
-  })
+  try {
+    refusePast(wait, o.clock, about)
+    return { handle: carrier, info: await within(new Handshake(chosen, facts).over(carrier, o.first), wait, o.clock, about) }
+  } catch (error) {
+    carrier.destroy(false)
+    throw error
+  }
 }
 
 /** The fastest way that tells what has to be told. */
@@ -167,10 +131,10 @@ function carry(below: StreamHandle, allowTruncation: boolean, o: SecureOptions):
   return socket === undefined ? new TlsStream(below, allowTruncation) : new NativeTls(socket, below)
 }
 
-/** The settings' side of a handshake: makes the `TLSSocket` and judges the peer. One of `error` and `info` is the outcome. */
+/** The settings' side of a handshake: makes the `TLSSocket` and judges the peer. One of `#error` and `#info` is the outcome. */
 class Handshake {
-  error: SocketError | undefined
-  info: TlsInfo | undefined
+  #error: SocketError | undefined
+  #info: TlsInfo | undefined
   readonly #settings: ClientTls | ServerSettings
   readonly #facts: ErrorFacts
   #offered: SessionEntry | undefined
@@ -181,8 +145,27 @@ class Handshake {
     this.#facts = facts
   }
 
+  over(carrier: Carrier, first: Uint8Array | undefined): Promise<TlsInfo> {
+    return new Promise((resolve, reject) => {
+      const progress = () => {
+        const { failed } = carrier
+        if (this.#error !== undefined) reject(this.#error)
+        else if (this.#info !== undefined) {
+          carrier.finished()
+          resolve(this.#info)
+        } else if (failed !== undefined)
+          reject(failed.error === null ? tlsError('HANDSHAKE_CLOSED', this.#facts) : handshakeFailure(failed.error, this.#facts))
+      }
+      try {
+        carrier.begin((transport) => this.#start(transport as never, () => carrier.established()), first, progress)
+      } catch (error) {
+        reject(handshakeFailure(error, this.#facts))
+      }
+    })
+  }
+
   /** `secured` is called as soon as OpenSSL is done, before anything is judged. */
-  start(transport: never, secured: () => void): tls.TLSSocket {
+  #start(transport: never, secured: () => void): tls.TLSSocket {
     const settings = this.#settings
     const isClient = 'role' in settings
     const socket = isClient ? this.#connect(transport, settings) : this.#accept(transport, settings)
@@ -190,7 +173,7 @@ class Handshake {
     if (keylog !== undefined) socket.on('keylog', (line: Buffer) => this.#log(keylog, line))
     socket.once(isClient ? 'secureConnect' : 'secure', () => {
       secured()
-      if (this.error !== undefined) return
+      if (this.#error !== undefined) return
       if (isClient) this.#judgeServer(socket, settings)
       else this.#judgeClient(socket, settings)
     })
@@ -211,7 +194,7 @@ class Handshake {
     })
     if (sessions !== undefined) {
       socket.on('session', (session: Buffer) => {
-        if (this.info !== undefined && this.#entry !== undefined) sessions.put(sessionKey, { ...this.#entry, session })
+        if (this.#info !== undefined && this.#entry !== undefined) sessions.put(sessionKey, { ...this.#entry, session })
       })
     }
     return socket
@@ -234,15 +217,15 @@ class Handshake {
     try {
       keylog(line.toString('latin1').trimEnd())
     } catch (error) {
-      this.error ??= tlsError('HANDSHAKE_FAILED', this.#facts, 'the keylog function failed', error)
+      this.#error ??= tlsError('HANDSHAKE_FAILED', this.#facts, 'the keylog function failed', error)
     }
   }
 
   /** Whatever the callback does ends at most this handshake. */
   #choose(choose: NonNullable<ServerSettings['choose']>, name: string, done: SniDone): void {
     const refuse = (cause: unknown) => {
-      this.error = tlsError('SNI_FAILED', this.#facts, undefined, cause)
-      done(this.error)
+      this.#error = tlsError('SNI_FAILED', this.#facts, undefined, cause)
+      done(this.#error)
     }
     const canonical = canonicalSni(name)
     if (canonical === undefined) return done(null, undefined)
@@ -286,10 +269,10 @@ class Handshake {
     // A client that is asked for a certificate, and no more than asked, may have none.
     const none = chain.length === 0 && error === undefined
     const pinError = pins && !none ? judgePins(chain, pins, this.#facts) : undefined
-    if (must && error !== undefined) this.error = error
-    else if (pinError !== undefined) this.error = pinError
-    else if (alpnRequired && typeof socket.alpnProtocol !== 'string') this.error = tlsError('ALPN_MISMATCH', this.#facts, noAlpn)
-    else this.info = new Info(socket, serverName, { verified: !none && error === undefined, error, chain })
+    if (must && error !== undefined) this.#error = error
+    else if (pinError !== undefined) this.#error = pinError
+    else if (alpnRequired && typeof socket.alpnProtocol !== 'string') this.#error = tlsError('ALPN_MISMATCH', this.#facts, noAlpn)
+    else this.#info = new Info(socket, serverName, chain, error)
   }
 }
 

@@ -97,7 +97,7 @@ class Place {
     let handle: ListenerHandle | undefined
     try {
       handle = await this.#driver.listen({ family: 'unix', path: aside, abstract: false }, this.#settings)
-      const made = await identityOf(aside)
+      const made = identityOf(aside)
       if (made !== undefined) {
         await chmod(aside, this.#mode)
         await this.#publish(aside, folder)
@@ -161,10 +161,8 @@ class Place {
    */
   #remove(stale: Identity, grave: string): void {
     const { path } = this.#at
-    const found = identityNow(path)
-    if (found === undefined || !same(found, stale) || !attempt(() => renameSync(path, grave))) return
-    const moved = identityNow(grave)
-    if (moved !== undefined && !same(moved, stale)) attempt(() => linkSync(grave, path))
+    if (!isStill(stale, path) || !attempt(() => renameSync(path, grave))) return
+    if (!isStill(stale, grave)) attempt(() => linkSync(grave, path))
     unlinkSync(grave)
   }
 
@@ -173,10 +171,9 @@ class Place {
     const { path } = this.#at
     try {
       const stale = await this.#findStale()
-      const now = stale && identityNow(path)
-      if (stale !== undefined && now !== undefined && same(now, stale)) attempt(() => unlinkSync(path))
+      if (stale !== undefined && isStill(stale, path)) attempt(() => unlinkSync(path))
       const handle = await this.#driver.listen(this.#at, this.#settings)
-      const made = await identityOf(path)
+      const made = identityOf(path)
       if (made === undefined) return handle
       await chmod(path, this.#mode)
       return owning(handle, this.#at, made, true)
@@ -186,13 +183,11 @@ class Place {
   }
 
   #failure(error: unknown): Error {
-    if (error instanceof SystemFailure) return error
-    const { code, message } = systemFailure(error)
-    return this.#error(code as CodeOf<'SystemFailure'>, `cannot listen at ${show(this.#at.path)}: ${message}`, error)
+    return systemFailure(error, this.#facts, `cannot listen at ${show(this.#at.path)}`)
   }
 
-  #error(code: CodeOf<'SystemFailure'>, message: string, cause?: unknown): SystemFailure {
-    return new SystemFailure(code, message, { ...this.#facts, ...(cause !== undefined && { cause }) })
+  #error(code: CodeOf<'SystemFailure'>, message: string): SystemFailure {
+    return new SystemFailure(code, message, this.#facts)
   }
 }
 
@@ -207,12 +202,11 @@ function owning(handle: ListenerHandle, at: UnixAddress, made: Identity, inPlace
   const close = (done: () => void) => {
     handle.close = closeHandle
     // The inode of a bound socket is not used again while its descriptor is open, so this comes before the close.
-    const found = identityNow(path)
-    const own = found !== undefined && same(found, made)
+    const own = isStill(made, path)
     if (own) attempt(() => unlinkSync(path))
     // The path is somebody else's now: it steps aside while the runtime unlinks what it takes for its own.
     const aside = `${path}.${process.pid}`
-    const moved = inPlace && found !== undefined && !own && attempt(() => renameSync(path, aside))
+    const moved = inPlace && !own && attempt(() => renameSync(path, aside))
     closeHandle(done)
     if (moved) attempt(() => renameSync(aside, path))
   }
@@ -239,18 +233,15 @@ function identity({ dev, ino, mtimeNs }: BigIntStats): Identity {
   return { dev, ino, mtimeNs }
 }
 
-async function identityOf(path: string): Promise<Identity | undefined> {
-  const stat = await lstat(path, { bigint: true }).catch(ignoreMissing)
-  return stat && identity(stat)
-}
-
-function identityNow(path: string): Identity | undefined {
+function identityOf(path: string): Identity | undefined {
   const stat = lstatSync(path, { bigint: true, throwIfNoEntry: false })
   return stat && identity(stat)
 }
 
-function same(a: Identity, b: Identity): boolean {
-  return a.dev === b.dev && a.ino === b.ino && a.mtimeNs === b.mtimeNs
+/** Whether a path is that of this very socket. */
+function isStill({ dev, ino, mtimeNs }: Identity, path: string): boolean {
+  const now = identityOf(path)
+  return now !== undefined && now.dev === dev && now.ino === ino && now.mtimeNs === mtimeNs
 }
 
 /** Does what others may have done before; whether there was anything to do. */

@@ -78,11 +78,10 @@ function alertName(code: string): string | undefined {
 /** Why a handshake failed. A reset or the like of the stream below stays what it is. */
 export function handshakeFailure(error: unknown, facts: ErrorFacts): SocketError {
   if (error instanceof TlsError) return error
+  if (systemCode(error) !== undefined) return broken(error, { phase: 'tls', ...facts })
   const code = errorCode(error)
-  if (!code.startsWith('ERR_')) {
-    if (systemCode(error) !== undefined) return broken(error, { phase: 'tls', ...facts })
+  if (!code.startsWith('ERR_'))
     return tlsError('HANDSHAKE_FAILED', facts, error instanceof Error ? printable(error.message) : undefined, error)
-  }
   const found = HANDSHAKE.find(([pattern]) => pattern.test(code))?.[1]
   const alert = alertName(code)
   if (found === undefined) return tlsError('HANDSHAKE_FAILED', facts, reason(error), error)
@@ -98,7 +97,7 @@ function reason(error: unknown): string | undefined {
 /** A failure of the record layer of an established connection. */
 export function engineFailure(error: unknown): SocketError {
   if (error instanceof Broken) return error
-  if (systemCode(error) !== undefined && !errorCode(error).startsWith('ERR_')) return broken(error)
+  if (systemCode(error) !== undefined) return broken(error)
   const alert = alertName(errorCode(error))
   const detail = alert === undefined ? reason(error) : `the peer sent alert ${alert}`
   const sentence = CODES.Broken.TLS_FAILED

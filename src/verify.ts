@@ -18,7 +18,8 @@ export function chainOf(socket: TLSSocket): X509Certificate[] {
   while (detailed?.raw !== undefined && chain.length < LONGEST_CHAIN) {
     chain.push(new X509Certificate(detailed.raw))
     const above: DetailedPeerCertificate | undefined = detailed.issuerCertificate
-    if (above === undefined || above === detailed || above.raw === undefined || above.raw.equals(detailed.raw)) break
+    // A root is above itself.
+    if (above?.raw?.equals(detailed.raw)) break
     detailed = above
   }
   return chain

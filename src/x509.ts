@@ -118,6 +118,11 @@ export function alternativeNames(certificate: Uint8Array): AlternativeNames {
   return { dns, ips, others }
 }
 
+/** The names as texts that are safe to print. */
+export function shownNames({ dns, ips }: AlternativeNames): string[] {
+  return [...dns.map(printable), ...ips.map(formatIp)]
+}
+
 /** SHA-256 of the SubjectPublicKeyInfo, base64 (RFC 7469). */
 export function pinOf(certificate: X509Certificate): string {
   return createHash('sha256')
@@ -126,11 +131,10 @@ export function pinOf(certificate: X509Certificate): string {
 }
 
 export function factsOf(certificate: X509Certificate): CertificateFacts {
-  const { dns, ips } = alternativeNames(certificate.raw)
   return {
     subject: oneLine(certificate.subject),
     issuer: oneLine(certificate.issuer),
-    names: [...dns.map(printable), ...ips.map(formatIp)],
+    names: shownNames(alternativeNames(certificate.raw)),
     validFrom: Date.parse(certificate.validFrom),
     validTo: Date.parse(certificate.validTo),
     serialNumber: certificate.serialNumber,

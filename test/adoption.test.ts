@@ -10,6 +10,7 @@ import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { bind, connect, inheritedDescriptors, listen, Network, serve, SystemFailure } from 'fairlead'
 import { memory } from 'fairlead/testing'
+import type { StreamHandle } from '#src/driver.js'
 import { node } from '#src/drivers/node.js'
 import { testCredentials } from './matrix.js'
 import { kernelMissing, watchedKernel } from './support/kernel.js'
@@ -325,6 +326,28 @@ describe('adoption', () => {
         return true
       })
     }
+  })
+
+  test('a handshake that fails is told as one, and not as connecting', async () => {
+    const driver = memory()
+    await using network = new Network({ driver })
+    await using listener = await network.listen('tcp://127.0.0.1:0')
+    const adoptStream = (): Promise<StreamHandle> =>
+      new Promise((resolve, reject) => {
+        driver.dial(listener.local, { noDelay: true, keepAlive: false }, (error, handle) => (handle ? resolve(handle) : reject(error)))
+      })
+    Object.assign(driver, { adoptStream })
+    const failing = assert.rejects(network.connect({ fd: 3, transport: 'tls' }, { tls: { serverName: 'localhost' } }), {
+      name: 'TlsError',
+      code: 'HANDSHAKE_CLOSED',
+      op: 'connect',
+      endpoint: 'fd 3',
+      phase: 'tls',
+    })
+    const peer = await listener.accept()
+    await peer.read()
+    await peer.close()
+    await failing
   })
 
   test('refuses options of a socket that is to be made, and names wrong ones', async () => {

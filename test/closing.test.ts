@@ -603,6 +603,20 @@ describe('idle', () => {
     assert.equal((await rejection(a.write('x'))).code, 'IDLE')
     assert.equal(clock.pending, 0)
   })
+
+  test('the part of a write that was taken at once counts as bytes', async () => {
+    const clock = new VirtualClock()
+    await using pair = connectionPair({ clock, capacity: 8, defaults: { idle: 1000 } })
+    const { a, b } = pair
+    await clock.advance(600)
+    await b.write('x')
+    void a.write(new Uint8Array(100_000))
+    assert.equal(a.stats.bytesWritten, 8)
+    await clock.advance(999)
+    assert.equal(a.state, 'open')
+    await clock.advance(1)
+    assert.equal((await a.closed).reason?.code, 'IDLE')
+  })
 })
 
 describe('owners', () => {

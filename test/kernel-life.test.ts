@@ -95,7 +95,6 @@ describe('turns of the loop', { skip }, () => {
     for (const { fd, peer, place } of many) {
       for (const each of [fd, peer]) poll.system.close(each)
       poll.remove(place)
-      poll.release()
     }
     await settle(3)
     ledger.check()
@@ -109,7 +108,6 @@ describe('turns of the loop', { skip }, () => {
       for (const { fd, peer, place } of places.splice(0)) {
         for (const each of [fd, peer]) poll.system.close(each)
         poll.remove(place)
-        poll.release()
       }
     }
     const first: Polled = {
@@ -253,6 +251,21 @@ describe('descriptors', { skip }, () => {
       ledger.check()
     }
     assert.equal(ledger.calls.get('epoll_create1'), 3)
+    await network.end()
+  })
+
+  test('a driver without sockets has no descriptor, also when the last ones did not keep the process alive', async () => {
+    const { driver, ledger } = watchedKernel()
+    const network = new Network({ driver })
+    const listener = await network.listen('tcp://127.0.0.1:0')
+    const [a, b] = await Promise.all([network.connect(listener.endpoint), listener.accept()])
+    const socket = await network.bind('udp://127.0.0.1:0')
+    for (const one of [listener, a, b, socket]) one.unref()
+    await Promise.all([listener.close(), socket.close()])
+    a.abort()
+    b.abort()
+    await settle(3)
+    ledger.check()
     await network.end()
   })
 })

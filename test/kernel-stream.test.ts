@@ -371,6 +371,21 @@ describe('dialling', { skip }, () => {
     }
   })
 
+  test('from an address where the system cannot wait with the choice of a port', async () => {
+    const { driver } = watchedKernel((system) => ({
+      setsockopt: (fd, level, name, ...value) =>
+        level === LINUX.IPPROTO_IP && name === LINUX.IP_BIND_ADDRESS_NO_PORT
+          ? -errno.ENOPROTOOPT
+          : system.setsockopt(fd, level, name, ...value),
+    }))
+    const listener = await driver.listen(LOOPBACK, LISTEN)
+    const from = { family: 'ipv4', address: '127.0.0.5', port: 0 } as const
+    const [a, b] = await Promise.all([dial(driver, listener.local, { from }), accepted(listener)])
+    assert.equal((a.local as IpAddress).address, from.address)
+    for (const handle of [a, b]) handle.destroy(true)
+    await close(listener)
+  })
+
   test('nobody there: ECONNREFUSED, ENOENT, and no descriptor left', async () => {
     const { driver, ledger } = watchedKernel()
     const listener = await driver.listen(LOOPBACK, LISTEN)

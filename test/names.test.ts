@@ -74,7 +74,14 @@ describe('lookup', () => {
       return new Promise<never>(() => {})
     }
     const { net, clock } = world({ lookup: (_, { signal }) => never(signal), reverse: (_, { signal }) => never(signal) })
-    const verbs = [(o: Wait) => net.lookup('example.com', o), (o: Wait) => net.reverse('192.0.2.7', o)]
+    const verbs = [
+      (o: Wait) => net.lookup('example.com', o),
+      (o: Wait) => net.reverse('192.0.2.7', o),
+      (o: Wait) => net.connect('tcp://example.com:80', o),
+      (o: Wait) => net.listen('tcp://example.com:80', o),
+      (o: Wait) => net.bind('udp://example.com:53', o),
+      (o: Wait) => net.connect('udp://example.com:53', o),
+    ]
     for (const verb of verbs) {
       const late = assert.rejects(verb({ timeout: 50 }), { name: 'DeadlineError', phase: 'resolve' })
       await clock.advance(50)

@@ -81,6 +81,16 @@ for (const ending of ['end', 'reset'] as const) {
   })
 }
 
+test('a read that begins just before a write fails is told of the reset, too', async () => {
+  await using raw = await rawPair()
+  const { connection, peer } = raw
+  peer.resetAndDestroy()
+  await once(peer, 'close')
+  const reading = connection.read({ timeout: 5_000 })
+  void connection.write('too late')
+  await assert.rejects(reading, { name: 'Broken', code: 'ECONNRESET' })
+})
+
 test('a connection that moved to the slab holds back a peer that nobody reads from', async () => {
   await using raw = await rawPair()
   const { connection, peer } = raw

@@ -3,6 +3,8 @@ import { constants } from 'node:crypto'
 import { test } from 'node:test'
 import * as tls from 'node:tls'
 import { Duplex } from 'node:stream'
+import { type Connection, Network } from 'fairlead'
+import { memory, settle, VirtualClock } from 'fairlead/testing'
 import { systemClock } from '#src/deadline.js'
 import type { Clock, StreamHandle } from '#src/driver.js'
 import { memoryPair } from '#src/drivers/memory.js'
@@ -344,6 +346,30 @@ for (const portable of CARRIERS) {
     assert.equal(await run({ signal: AbortSignal.abort() }, () => {}), 'CANCELLED tls')
   })
 }
+
+test('a handshakeTimeout that is undefined is that of the network, for clients and for servers', async () => {
+  const clock = new VirtualClock()
+  const network = new Network({ driver: memory(), clock, limits: { handshake: 50 } })
+  const silent = await network.listen('tcp://127.0.0.1:0')
+  const plain = silent.endpoint
+  const outcomes: Promise<void>[] = []
+  const failing = (handshake: Promise<unknown>) => outcomes.push(assert.rejects(handshake, { name: 'DeadlineError', phase: 'tls' }))
+  failing(network.connect(plain.replace('tcp:', 'tls:'), { tls: { handshakeTimeout: undefined } }))
+  const held = [await silent.accept(), await network.connect(plain)]
+  failing((held[1] as Connection).startTls({ handshakeTimeout: undefined, serverName: HOST }))
+  const { cert, key } = (await world()).server
+  const listener = await network.listen('tls://127.0.0.1:0', { tls: { cert, key, handshakeTimeout: undefined } })
+  const accepting = listener.accept().catch(() => undefined)
+  held.push(await network.connect(listener.endpoint.replace('tls:', 'tcp:')))
+  await settle(3)
+  assert.equal(listener.stats.handshaking, 1)
+  await clock.advance(50)
+  await Promise.all(outcomes)
+  assert.equal(listener.stats.handshaking, 0)
+  assert.equal(held.length, 3)
+  await network.end({ abort: true })
+  await accepting
+})
 
 const ENDINGS: readonly (readonly [string, (ends: { a: Peer; b: Peer }) => Promise<void>])[] = [
   ['at once', ({ a }) => a.end()],

@@ -197,7 +197,7 @@ export class NativeTls implements StreamHandle {
     this.#plain.drop(this.#plain.length)
     if (reset) resetOnClose(this.#raw)
     // There is none if it could not be made.
-    ;(this.#socket as TLSSocket | undefined)?.destroy()
+    ;((this.#socket as TLSSocket | undefined) ?? this.#raw).destroy()
   }
 
   mayLose(): boolean {

@@ -3,6 +3,7 @@
 import type { Socket } from 'node:dgram'
 import { networkInterfaces } from 'node:os'
 import type { BindSettings, OptionHandle } from '../driver.js'
+import { refusal } from './refusal.js'
 import { Remembered } from './remembered.js'
 
 /** Options with a field of their own in {@link BindSettings}. */
@@ -50,9 +51,9 @@ export function interfaceFor(given: string, ipv6: boolean): string {
   const name = named ?? Object.keys(all).find((one) => all[one]?.some(({ address }) => address === literal))
   const addresses = name === undefined ? undefined : all[name]
   // libuv takes the name of no interface for any interface.
-  if (addresses === undefined) throw Object.assign(new Error(`no interface ${JSON.stringify(given)} is up`), { code: 'ENODEV' })
+  if (addresses === undefined) throw refusal('ENODEV', `no interface ${JSON.stringify(given)} is up`)
   if (ipv6) return `::%${process.platform === 'win32' ? addresses.find(({ family }) => family === 'IPv6')?.scopeid : name}`
   const ipv4 = addresses.find(({ family }) => family === 'IPv4')
-  if (ipv4 === undefined) throw Object.assign(new Error(`interface ${given} has no IPv4 address`), { code: 'EADDRNOTAVAIL' })
+  if (ipv4 === undefined) throw refusal('EADDRNOTAVAIL', `interface ${given} has no IPv4 address`)
   return ipv4.address
 }

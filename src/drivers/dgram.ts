@@ -10,10 +10,13 @@
 
 import { type BindOptions, createSocket, type RemoteInfo, type Socket, type SocketOptions } from 'node:dgram'
 import { getSystemErrorName } from 'node:util'
-import { type Address, type IpAddress, unmapped } from '../address.js'
+import type { Address, IpAddress } from '../address.js'
 import type { BindSettings, DatagramHandle, OptionHandle, RawDatagram, StreamEvents } from '../driver.js'
 import { datagramOptions, interfaceFor, MADE_WITH } from './datagram-options.js'
+import { addressFrom, hostFor } from './node-address.js'
 import { DatagramQueue } from './queue.js'
+import { refusal } from './refusal.js'
+import { onDeno, onNode } from './runtime.js'
 
 /** Bytes taken and not yet in the system at which `send` takes no more. The system's own buffer, of about as much, comes first. */
 const IN_FLIGHT = 256 * 1024
@@ -22,8 +25,6 @@ const LARGEST = 64 * 1024
 /** Times a datagram is sent again where the system answers with what it has heard about an earlier one. */
 const AGAIN = 16
 
-const onDeno = 'Deno' in globalThis
-const onNode = process.versions['bun'] === undefined && !onDeno
 /** Deno sends several in any order: the last first, mostly. */
 const AT_ONCE = onDeno ? 1 : Number.POSITIVE_INFINITY
 
@@ -31,86 +32,79 @@ type Done = (error?: unknown) => void
 
 /** Makes a UDP socket and binds it; with `to` in the settings, connects it as well. */
 export async function bind(at: Address, settings: BindSettings): Promise<DatagramHandle> {
-  if (at.family === 'unix' || settings.type !== 'datagram') throw unsupported('node:dgram knows UDP alone')
-  const made: SocketOptions & { reusePort?: boolean } = {
-    type: at.family === 'ipv6' ? 'udp6' : 'udp4',
+  if (at.family === 'unix' || settings.type !== 'datagram') throw refusal('UNSUPPORTED', 'node:dgram knows UDP alone')
+  const overIpv6 = at.family === 'ipv6'
+  const socket = newSocket(overIpv6, {
     reuseAddr: settings.reuseAddress,
-    ...(at.family === 'ipv6' && { ipv6Only: settings.ipv6Only }),
+    ...(overIpv6 && { ipv6Only: settings.ipv6Only }),
     ...(settings.reusePort && { reusePort: true }),
-    lookup: literally as unknown as NonNullable<SocketOptions['lookup']>,
-  }
-  const socket = createSocket(made)
+  })
   try {
     // A runtime that does not know the option ignores it.
-    if (settings.reusePort && !stateOf(socket)?.reusePort) throw unsupported('sharing a port needs Node 23.1 or later')
-    // `exclusive`: in a cluster worker the descriptor would otherwise live in the primary.
-    await new Promise<void>((resolve, reject) => {
-      socket.once('error', reject)
-      socket.bind({ address: hostFor(at, at.family === 'ipv6'), port: at.port, exclusive: true }, () => {
-        socket.off('error', reject)
-        resolve()
-      })
-    })
+    if (settings.reusePort && !stateOf(socket)?.reusePort) throw refusal('UNSUPPORTED', 'sharing a port needs Node 23.1 or later')
+    await bound(socket, { address: hostFor(at), port: at.port })
     const { to } = settings
-    const options = datagramOptions(socket, at.family === 'ipv6', settings)
+    const options = datagramOptions(socket, overIpv6, settings)
     // Before it connects: the peer may be a broadcast address, which has to be allowed.
     for (const [name, value] of settings.options) if (!MADE_WITH.has(name)) options.set(name, value)
-    if (to?.family === 'unix') throw unsupported('node:dgram knows UDP alone')
+    if (to?.family === 'unix') throw refusal('UNSUPPORTED', 'node:dgram knows UDP alone')
     if (to !== undefined) {
       await new Promise<void>((resolve, reject) => {
         const connected = (error?: Error | null) => (error ? reject(error) : resolve())
-        socket.connect(to.port, hostFor(to, at.family === 'ipv6'), connected)
+        socket.connect(to.port, hostFor(to, overIpv6), connected)
       })
     }
     return new NodeDatagrams(socket, at, settings, options)
   } catch (error) {
-    socket.on('error', () => {})
-    socket.close()
-    throw error
+    throw givenUp(socket, error)
   }
 }
 
 /** Takes a UDP socket of this family over that others made. */
 export async function adopt(fd: number, family: Address['family'], connected: boolean, settings: BindSettings): Promise<DatagramHandle> {
-  if (family === 'unix' || settings.type !== 'datagram') throw unsupported('node:dgram knows UDP alone')
+  if (family === 'unix' || settings.type !== 'datagram') throw refusal('UNSUPPORTED', 'node:dgram knows UDP alone')
   const overIpv6 = family === 'ipv6'
-  const lookup = literally as unknown as NonNullable<SocketOptions['lookup']>
-  const socket = createSocket({ type: overIpv6 ? 'udp6' : 'udp4', lookup })
+  const socket = newSocket(overIpv6, {})
   try {
-    await new Promise<void>((resolve, reject) => {
-      socket.once('error', reject)
-      socket.bind({ fd, exclusive: true } as BindOptions, () => {
-        socket.off('error', reject)
-        resolve()
-      })
-    })
+    await bound(socket, { fd } as BindOptions)
     const at = named(socket.address(), undefined)
-    if (at.family !== family) throw unsupported('this system does not tell the family of a UDP socket that others made')
+    if (at.family !== family) throw refusal('UNSUPPORTED', 'this system does not tell the family of a UDP socket that others made')
     const state = stateOf(socket)
     // CONNECT_STATE_CONNECTED: what the system knows already, the runtime does not ask.
     if (connected && state !== undefined) state.connectState = 2
     const to = connected ? named(socket.remoteAddress(), undefined) : undefined
     return new NodeDatagrams(socket, at, { ...settings, to }, datagramOptions(socket, overIpv6, settings))
   } catch (error) {
-    socket.on('error', () => {})
-    socket.close()
-    throw error
+    throw givenUp(socket, error)
   }
 }
 
-function unsupported(message: string): Error {
-  return Object.assign(new Error(message), { code: 'UNSUPPORTED' })
+function newSocket(overIpv6: boolean, o: Omit<SocketOptions, 'type' | 'lookup'> & { reusePort?: boolean }): Socket {
+  const lookup = literally as unknown as NonNullable<SocketOptions['lookup']>
+  return createSocket({ ...o, type: overIpv6 ? 'udp6' : 'udp4', lookup })
+}
+
+/** `exclusive`: in a cluster worker the descriptor would otherwise live in the primary. */
+function bound(socket: Socket, o: BindOptions): Promise<void> {
+  return new Promise((resolve, reject) => {
+    socket.once('error', reject)
+    socket.bind({ ...o, exclusive: true }, () => {
+      socket.off('error', reject)
+      resolve()
+    })
+  })
+}
+
+/** Closes a socket that came to nothing, because of `error`. */
+function givenUp(socket: Socket, error: unknown): unknown {
+  socket.on('error', () => {})
+  socket.close()
+  return error
 }
 
 /** Addresses need no looking up; the runtime's own way takes a turn of the tick queue even so. */
 function literally(address: string, family: number, done: (error: null, address: string, family: number) => void): void {
   done(null, address, family)
-}
-
-/** The text that reaches an address over a socket of this kind. */
-function hostFor(to: IpAddress, overIpv6: boolean): string {
-  if (to.family === 'ipv4') return overIpv6 ? `::ffff:${to.address}` : to.address
-  return to.scope === undefined ? to.address : `${to.address}%${to.scope}`
 }
 
 const SEEN = 256
@@ -124,13 +118,6 @@ function senderOf({ address, port }: { address: string; port: number }): IpAddre
   if (known !== undefined && known.port === port && spelled[slot] === address) return known
   spelled[slot] = address
   return (seen[slot] = Object.freeze(addressFrom(address, port)))
-}
-
-/** On a dual-stack socket IPv4 peers come in IPv6 clothes; limits and policies want to know them by their own name. */
-function addressFrom(text: string, port: number): IpAddress {
-  const [literal, scope] = text.split('%') as [string, string | undefined]
-  const address = literal.includes(':') ? unmapped(literal) : literal
-  return { family: address.includes(':') ? 'ipv6' : 'ipv4', address, port, ...(scope !== undefined && { scope }) }
 }
 
 /** An address that the system told of a socket; `scope` is what it was asked for with. */

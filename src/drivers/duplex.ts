@@ -12,6 +12,7 @@
 import type { Duplex } from 'node:stream'
 import type { Address } from '../address.js'
 import type { OptionHandle, StreamEvents, StreamHandle } from '../driver.js'
+import { refusal } from './refusal.js'
 
 /** Pieces of at most this size are handed over at a time, so that what a deadline withdraws is known to 64 KiB. */
 export const PIECE: number = 64 * 1024
@@ -220,6 +221,8 @@ export class DuplexHandle implements StreamHandle {
     if (error === this.#writeError) {
       const { _readableState: readable } = internals(this.#stream)
       if (readable) readable.errored = null
+      // A reading that was asked for in the same turn has not begun because of it, and would never.
+      if (!this.#paused) this.#stream.read(0)
       return
     }
     if (this.#over === undefined) this.#over = { error }
@@ -408,7 +411,7 @@ function copyOut(limit: number): Uint8Array {
 }
 
 /** Destroys a stream, with a reset where one is asked for and can be had. */
-export function destroyStream(stream: Duplex & SocketLike, reset: boolean, remote: Address | undefined): void {
+function destroyStream(stream: Duplex & SocketLike, reset: boolean, remote: Address | undefined): void {
   // Only TCP can be reset; and where an end is under way libuv refuses to reset (EINVAL), and Node then never closes.
   const ending = stream.writableEnded && !stream.writableFinished && stream.writableLength === 0
   if (reset && !ending && remote?.family !== 'unix' && typeof stream.resetAndDestroy === 'function') stream.resetAndDestroy()
@@ -429,7 +432,7 @@ interface Bound {
 }
 
 function gone(): Error {
-  return Object.assign(new Error('the stream was closed'), { code: 'ECONNABORTED' })
+  return refusal('ECONNABORTED', 'the stream was closed')
 }
 
 function isReset(error: unknown): boolean {

@@ -2,6 +2,7 @@
 
 import { fstatSync, readFileSync } from 'node:fs'
 import type { Address } from '../address.js'
+import { refusal } from './refusal.js'
 
 /** A socket as Linux lists it (proc(5), /proc/net). */
 export interface Examined {
@@ -11,10 +12,6 @@ export interface Examined {
   readonly connected: boolean
   /** Of a UNIX socket alone. */
   readonly local: Address | undefined
-}
-
-export function refusal(code: string, message: string): Error {
-  return Object.assign(new Error(message), { code })
 }
 
 const WANTED = { stream: 'a connected stream socket', listener: 'a listening stream socket', datagram: 'a datagram socket' }

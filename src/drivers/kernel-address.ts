@@ -1,15 +1,13 @@
 /** Addresses as the system has them, `struct sockaddr` (ip(7), ipv6(7), unix(7)), and as we do. */
 
 import { networkInterfaces } from 'node:os'
-import { type Address, ipBytes, ipText, isMapped, sameAddress } from '../address.js'
+import { type Address, ipBytes, ipText, isMapped, sameAddress, UNNAMED } from '../address.js'
 import { LAYOUTS, LINUX } from './kernel-layout.js'
 import { Block } from './kernel-memory.js'
 import type { System } from './kernel-system.js'
 
 const { sockaddr_in: V4, sockaddr_in6: V6, sockaddr_un: UN } = LAYOUTS
 const { AF_INET, AF_INET6, AF_UNIX } = LINUX
-
-export const UNNAMED: Address = Object.freeze({ family: 'unix', path: '', abstract: false })
 
 export function familyOf(address: Address): number {
   return address.family === 'unix' ? AF_UNIX : address.family === 'ipv6' ? AF_INET6 : AF_INET
@@ -83,7 +81,7 @@ export function readAddress({ bytes, view }: Block, length: number, at = 0): Add
 }
 
 /** The number of a network interface given by its name, its number, or an address of it; 0 where there is none. */
-export function interfaceIndex(name: string): number {
+function interfaceIndex(name: string): number {
   if (/^\d+$/.test(name)) return Number(name)
   for (const [known, addresses] of Object.entries(networkInterfaces())) {
     for (const { address, scopeid } of addresses as { address: string; scopeid?: number }[]) {

@@ -1,13 +1,14 @@
 /** Sockets that others made and whose descriptors came here: inherited, received over a UNIX socket, or given away by a library. */
 
 import type { BindSettings, DatagramHandle, ListenerHandle, ListenSettings, StreamHandle } from '../driver.js'
-import { refusal } from './examine.js'
 import { KernelDatagrams } from './kernel-datagram.js'
 import { LINUX } from './kernel-layout.js'
 import { KernelListener } from './kernel-listener.js'
 import type { Poll } from './kernel-poll.js'
-import { KernelStream, nameOf } from './kernel-stream.js'
+import { intOption, nameOf } from './kernel-socket.js'
+import { KernelStream } from './kernel-stream.js'
 import { must } from './kernel-system.js'
+import { refusal } from './refusal.js'
 
 const { SO_TYPE, SO_ACCEPTCONN, SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET } = LINUX
 
@@ -39,10 +40,8 @@ export function adoptDatagram(poll: Poll, fd: number, settings: BindSettings): D
 }
 
 /** Throws what the system says of a descriptor that is no socket (EBADF, ENOTSOCK). */
-function valueOf({ system, memory: { option, length } }: Poll, fd: number, name: number): number {
-  length.setInt(4)
-  must('getsockopt', system.getsockopt(fd, LINUX.SOL_SOCKET, name, option.address, length.address))
-  return option.int()
+function valueOf(poll: Poll, fd: number, name: number): number {
+  return must('getsockopt', intOption(poll, fd, LINUX.SOL_SOCKET, name))
 }
 
 /** It stays open, and its giver's. */

@@ -57,7 +57,7 @@ export class Inbox {
       this.#headers.setLong(this.names.address + this.nameAt(i), i * HEADER.size + MESSAGE.msg_name)
       this.#headers.setLong(this.control.address + this.controlAt(i), i * HEADER.size + MESSAGE.msg_control)
       pointAt(this.#headers, i, this.#vectors)
-      this.#vectors.setLong(this.room.address + this.at(i), i * VECTOR.size + VECTOR.iov_base)
+      this.#vectors.setLong(this.room.address + i * ROOM, i * VECTOR.size + VECTOR.iov_base)
       this.#vectors.setLong(ROOM, i * VECTOR.size + VECTOR.iov_len)
     }
   }
@@ -108,10 +108,6 @@ export class Inbox {
     const words = this.#nameWords
     const at = i * NAME_WORDS
     return words[at] === words[at - NAME_WORDS] && words[at + 1] === words[at + 1 - NAME_WORDS]
-  }
-
-  at(i: number): number {
-    return i * ROOM
   }
 
   /** Moves what came first in each of the first `count` rooms together, so that it can be copied out at once. */

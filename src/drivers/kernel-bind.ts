@@ -2,53 +2,55 @@
 
 import type { Address } from '../address.js'
 import type { BindSettings, DatagramHandle } from '../driver.js'
-import { familyOf, writeAddress } from './kernel-address.js'
-import { KernelDatagrams, localOf } from './kernel-datagram.js'
+import { familyOf } from './kernel-address.js'
+import { KernelDatagrams } from './kernel-datagram.js'
 import { KernelPackets } from './kernel-packets.js'
-import { LAYOUTS, LINUX } from './kernel-layout.js'
+import { LINUX } from './kernel-layout.js'
 import { applyOptions } from './kernel-options.js'
 import { bindUnix, type Unlink } from './kernel-paths.js'
 import type { Poll } from './kernel-poll.js'
-import { nameOf } from './kernel-stream.js'
+import { bindTo, connectTo, localOf, nameOf, newSocket } from './kernel-socket.js'
 import { must } from './kernel-system.js'
+import { refusal } from './refusal.js'
 
-const { SOCK_DGRAM, SOCK_SEQPACKET, SOCK_NONBLOCK, SOCK_CLOEXEC } = LINUX
+const { SOCK_DGRAM, SOCK_SEQPACKET } = LINUX
 
 /** Makes a datagram socket and binds it; with `to` in the settings, connects it as well. */
 export function bindDatagram(poll: Poll, at: Address, settings: BindSettings): DatagramHandle {
-  const { system, memory } = poll
   const { to } = settings
   if (settings.type === 'seqpacket' && at.family !== 'unix') {
-    throw Object.assign(new Error('sequenced packets are of UNIX-domain sockets alone'), { code: 'UNSUPPORTED' })
+    throw refusal('UNSUPPORTED', 'sequenced packets are of UNIX-domain sockets alone')
   }
   const type = settings.type === 'seqpacket' ? SOCK_SEQPACKET : SOCK_DGRAM
-  const fd = must('socket', system.socket(familyOf(at), type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0))
+  const fd = must('socket', newSocket(poll, familyOf(at), type))
   let unlink: Unlink | undefined
   try {
-    applyOptions(poll, { descriptor: fd }, 'datagram', settings.options)
+    const { reuseAddress, reusePort, ipv6Only, options } = settings
+    const made = at.family === 'unix' ? options : new Map([...options, ...Object.entries({ reuseAddress, reusePort, ipv6Only })])
+    applyOptions(poll, { descriptor: fd }, 'datagram', made)
     if (at.family === 'unix') unlink = nameUnix(poll, fd, at, type)
-    else {
-      const { reuseAddress, reusePort, ipv6Only } = settings
-      applyOptions(poll, { descriptor: fd }, 'datagram', new Map(Object.entries({ reuseAddress, reusePort, ipv6Only })))
-      must('bind', system.bind(fd, memory.name.address, writeAddress(memory.name, at)))
-    }
-    if (settings.type === 'seqpacket' && to === undefined) return new KernelPackets(poll, fd, localOf(poll, fd, at), unlink, settings)
-    if (to !== undefined) must('connect', system.connect(fd, memory.name.address, writeAddress(memory.name, to)))
+    else must('bind', bindTo(poll, fd, at))
+    if (settings.type === 'seqpacket' && to === undefined) return new KernelPackets(poll, fd, boundTo(poll, fd, at), unlink, settings)
+    if (to !== undefined) must('connect', connectTo(poll, fd, to))
     const remote = to && (to.family === 'unix' ? { ...to } : (nameOf(poll, 'getpeername', fd) ?? { ...to }))
-    return new KernelDatagrams(poll, { fd, local: localOf(poll, fd, at), remote, unlink }, settings)
+    return new KernelDatagrams(poll, { fd, local: boundTo(poll, fd, at), remote, unlink }, settings)
   } catch (error) {
     unlink?.()
-    system.close(fd)
+    poll.system.close(fd)
     throw error
   }
+}
+
+/** The local name of a socket, with the scope it was asked for with. */
+function boundTo(poll: Poll, fd: number, at: Address): Address {
+  const told = localOf(poll, fd)
+  return Object.freeze(told.family !== 'unix' && at.family !== 'unix' && at.scope !== undefined ? { ...told, scope: at.scope } : told)
 }
 
 /** A socket without a name gets an abstract one of the system, so that it can be answered (unix(7), autobind). */
 function nameUnix(poll: Poll, fd: number, at: Address & { family: 'unix' }, type: number): Unlink | undefined {
   if (at.path !== '' || at.abstract) return bindUnix(poll, fd, at, type)
   if (type !== SOCK_DGRAM) return undefined
-  const { system, memory } = poll
-  writeAddress(memory.name, at)
-  must('bind', system.bind(fd, memory.name.address, LAYOUTS.sockaddr_un.sun_path))
+  must('bind', bindTo(poll, fd, at))
   return undefined
 }

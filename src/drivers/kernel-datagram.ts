@@ -6,9 +6,9 @@
  * a full queue makes the sender wait.
  */
 
-import { type Address, formatAddress, type IpAddress } from '../address.js'
+import { type Address, formatAddress, type IpAddress, UNNAMED } from '../address.js'
 import type { BindSettings, DatagramHandle, OptionHandle, OutgoingDatagram, RawDatagram, StreamEvents } from '../driver.js'
-import { familyOf, Heard, readAddress, Spelled, UNNAMED, writeAddress } from './kernel-address.js'
+import { familyOf, Heard, readAddress, Spelled, writeAddress } from './kernel-address.js'
 import { AT_ONCE, Inbox, Outbox } from './kernel-batch.js'
 import { type Control, CONTROL, newControl, readControl } from './kernel-control.js'
 import { refuseDescriptors } from './kernel-descriptors.js'
@@ -16,8 +16,10 @@ import { LAYOUTS, LINUX } from './kernel-layout.js'
 import { interfaceOf, optionsOf } from './kernel-options.js'
 import type { Place, Poll, Polled } from './kernel-poll.js'
 import { Room } from './kernel-room.js'
+import { intOption, setIntOption } from './kernel-socket.js'
 import { EAGAIN, ECONNREFUSED, EINVAL, EIO, EMSGSIZE, must, systemError } from './kernel-system.js'
 import { DatagramQueue } from './queue.js'
+import { refusal } from './refusal.js'
 
 const { EPOLLIN, EPOLLOUT, EPOLLET, EPOLLERR, EPOLLHUP, MSG_NOSIGNAL, MSG_TRUNC } = LINUX
 const READABLE = EPOLLIN | EPOLLERR | EPOLLHUP
@@ -153,7 +155,6 @@ export class KernelDatagrams implements DatagramHandle, Polled {
   #longestSegment: number
   #systemDropped = 0
   #room: Room | undefined
-  #refed = true
 
   constructor(poll: Poll, { fd, local, remote, unlink }: DatagramParts, { type, queue, held }: BindSettings) {
     this.#poll = poll
@@ -172,8 +173,7 @@ export class KernelDatagrams implements DatagramHandle, Polled {
     this.#fd = fd
     if (type === 'seqpacket') {
       // An end reads as an empty packet does, but that one comes with the credentials of who sent it.
-      poll.memory.option.setInt(1)
-      must('setsockopt', poll.system.setsockopt(fd, LINUX.SOL_SOCKET, LINUX.SO_PASSCRED, poll.memory.option.address, 4))
+      must('setsockopt', setIntOption(poll, fd, LINUX.SOL_SOCKET, LINUX.SO_PASSCRED, 1))
     }
     this.#place = poll.add(fd, this, LISTENING)
   }
@@ -278,10 +278,7 @@ export class KernelDatagrams implements DatagramHandle, Polled {
   /** Asks the system to put datagrams of one sender together (udp(7), UDP_GRO); older ones do not know it. */
   #join(): void {
     this.#joined = false
-    if (!this.#udp) return
-    const { system, memory } = this.#poll
-    memory.option.setInt(1)
-    this.#joined = system.setsockopt(this.#fd, LINUX.IPPROTO_UDP, LINUX.UDP_GRO, memory.option.address, 4) === 0
+    if (this.#udp) this.#joined = setIntOption(this.#poll, this.#fd, LINUX.IPPROTO_UDP, LINUX.UDP_GRO, 1) === 0
   }
 
   /** The next datagram of the system, or undefined: nothing now, or one that is of no interest. */
@@ -351,7 +348,7 @@ export class KernelDatagrams implements DatagramHandle, Polled {
     if (result === -EAGAIN) return this.#emptied()
     const [first, ...rest] = this.#udp ? this.#errors() : []
     this.#trouble(rest)
-    throw first ?? this.#failure(call, result)
+    throw first ?? systemError(call, result)
   }
 
   #emptied(): undefined {
@@ -509,11 +506,10 @@ export class KernelDatagrams implements DatagramHandle, Polled {
     if (!this.#poll.change(this.#place, (LISTENING | EPOLLOUT) >>> 0)) setImmediate(() => this.polled(EPOLLOUT))
     if (this.#udp || to === undefined || this.#type !== 'datagram') return
     const { system, memory } = this.#poll
-    const { option, length } = memory
-    length.setInt(4)
-    const asked = system.getsockopt(this.#fd, LINUX.SOL_SOCKET, LINUX.SO_SNDBUF, option.address, length.address)
+    const buffer = intOption(this.#poll, this.#fd, LINUX.SOL_SOCKET, LINUX.SO_SNDBUF)
+    const asked = system.ioctl(this.#fd, LINUX.SIOCOUTQ, memory.length.address)
     // It is its own buffer that is full, of whose room it is told (`unix_writable` in net/unix/af_unix.c).
-    if (asked === 0 && system.ioctl(this.#fd, LINUX.SIOCOUTQ, length.address) === 0 && length.int() * 4 > option.int()) return
+    if (buffer >= 0 && asked === 0 && memory.length.int() * 4 > buffer) return
     this.#room?.close()
     this.#room = new Room(this.#poll, to, () => this.polled(EPOLLOUT))
   }
@@ -524,7 +520,7 @@ export class KernelDatagrams implements DatagramHandle, Polled {
     const own = told.find(({ errno, local }) => local && errno === result)
     const others = told.filter((error) => error !== own)
     if (own === undefined && others.length === 0 && result === -ECONNREFUSED && this.#udp && left > 0)
-      others.push(this.#failure(call, result))
+      others.push(systemError(call, result))
     if (others.length > 0) {
       this.#trouble(others)
       queueMicrotask(() => this.#events?.readable())
@@ -533,23 +529,15 @@ export class KernelDatagrams implements DatagramHandle, Polled {
     let limit: number | undefined
     // Of what the path takes, the headers of IP and UDP are to be taken off.
     if (result === -EMSGSIZE) limit = own?.mtu === undefined ? this.#longest() : own.mtu - (own.to?.family === 'ipv6' ? 48 : 28)
-    const error = own ?? this.#failure(call, result)
+    const error = own ?? systemError(call, result)
     if (limit === undefined) return error
     return Object.assign(error, { message: `the datagram has ${length} bytes, the limit is ${limit}`, limit })
   }
 
   /** The longest datagram of a UNIX socket, whose send buffer it has to fit. */
   #longest(): number | undefined {
-    if (this.#udp) return undefined
-    const { system, memory } = this.#poll
-    memory.length.setInt(4)
-    const { option, length } = memory
-    const result = system.getsockopt(this.#fd, LINUX.SOL_SOCKET, LINUX.SO_SNDBUF, option.address, length.address)
-    return result < 0 ? undefined : option.int() - 32
-  }
-
-  #failure(call: string, result: number): TransportError {
-    return systemError(call, result)
+    const buffer = this.#udp ? -1 : intOption(this.#poll, this.#fd, LINUX.SOL_SOCKET, LINUX.SO_SNDBUF)
+    return buffer < 0 ? undefined : buffer - 32
   }
 
   #trouble(errors: readonly unknown[]): void {
@@ -601,22 +589,16 @@ export class KernelDatagrams implements DatagramHandle, Polled {
   /** The number of an interface, which an address that no interface has must not be taken for: 0 is the choice of the system. */
   #interface(given: string, ipv6: boolean): number {
     const { index } = interfaceOf(this.#poll, given, ipv6)
-    if (index === 0) throw Object.assign(new Error(`there is no interface ${given}`), { code: 'ENODEV' })
+    if (index === 0) throw refusal('ENODEV', `there is no interface ${given}`)
     return index
   }
 
   give(): number {
     const fd = this.#fd
-    if (this.#left.length + this.#queue.length > 0)
-      throw Object.assign(new Error('datagrams were received that nobody has taken'), { code: 'EBUSY' })
+    if (this.#left.length + this.#queue.length > 0) throw refusal('EBUSY', 'datagrams were received that nobody has taken')
     this.#end()
-    if (this.#joined) {
-      const { system, memory } = this.#poll
-      memory.option.setInt(0)
-      system.setsockopt(fd, LINUX.IPPROTO_UDP, LINUX.UDP_GRO, memory.option.address, 4)
-    }
-    this.#poll.remove(this.#place, fd)
-    this.unref()
+    if (this.#joined) setIntOption(this.#poll, fd, LINUX.IPPROTO_UDP, LINUX.UDP_GRO, 0)
+    this.#poll.remove(this.#place, true)
     return fd
   }
 
@@ -636,23 +618,18 @@ export class KernelDatagrams implements DatagramHandle, Polled {
       this.#end()
       this.#unlink?.()
       // One that others made may be theirs, too.
-      this.#poll.remove(this.#place, fd)
+      this.#poll.remove(this.#place, true)
       this.#poll.system.close(fd)
-      this.unref()
     }
     queueMicrotask(done)
   }
 
   ref(): void {
-    if (this.#refed || this.#fd < 0) return
-    this.#refed = true
-    this.#poll.hold()
+    if (this.#fd >= 0) this.#poll.hold(this.#place, true)
   }
 
   unref(): void {
-    if (!this.#refed) return
-    this.#refed = false
-    this.#poll.release()
+    if (this.#fd >= 0) this.#poll.hold(this.#place, false)
   }
 }
 
@@ -664,13 +641,4 @@ function cut(piece: Uint8Array, start: number, end: number): Uint8Array {
 
 function same(a: Address, b: Address | undefined): boolean {
   return a === b || (b !== undefined && formatAddress(a) === formatAddress(b))
-}
-
-/** The local name of a socket, with the scope it was asked for with. */
-export function localOf(poll: Poll, fd: number, at: Address): Address {
-  const { name, length } = poll.memory
-  length.setInt(LAYOUTS.sockaddr_storage.size)
-  must('getsockname', poll.system.getsockname(fd, name.address, length.address))
-  const told = readAddress(name, length.int())
-  return Object.freeze(told.family !== 'unix' && at.family !== 'unix' && at.scope !== undefined ? { ...told, scope: at.scope } : told)
 }

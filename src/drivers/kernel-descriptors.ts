@@ -9,6 +9,7 @@ import type { Received } from '../driver.js'
 import { LAYOUTS, LINUX } from './kernel-layout.js'
 import { type Block, type Memory, PIECE } from './kernel-memory.js'
 import type { Poll } from './kernel-poll.js'
+import { dontWaitAtClose } from './kernel-socket.js'
 
 const { iovec: IOV, msghdr: MSG, cmsghdr: CMSG } = LAYOUTS
 /** SCM_MAX_FD of linux/net/scm.h: most descriptors of one message. */
@@ -80,11 +81,10 @@ export function refuseDescriptors(poll: Poll, control: Block, length: number): v
   if (length > 0) refuse(poll, descriptorsOf(control, length))
 }
 
-function refuse({ system, memory: { option } }: Poll, descriptors: readonly number[]): void {
+function refuse(poll: Poll, descriptors: readonly number[]): void {
   for (const descriptor of descriptors) {
-    option.bytes.fill(0, 0, LAYOUTS.linger.size)
-    system.setsockopt(descriptor, LINUX.SOL_SOCKET, LINUX.SO_LINGER, option.address, LAYOUTS.linger.size)
-    system.close(descriptor)
+    dontWaitAtClose(poll, descriptor)
+    poll.system.close(descriptor)
   }
 }
 

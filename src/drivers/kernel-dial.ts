@@ -4,16 +4,17 @@ import { constants } from 'node:os'
 import { type Address, sameAddress } from '../address.js'
 import { systemClock } from '../deadline.js'
 import type { DialSettings, StreamHandle } from '../driver.js'
-import { familyOf, writeAddress } from './kernel-address.js'
+import { familyOf } from './kernel-address.js'
 import { LINUX } from './kernel-layout.js'
 import { connected, makeStream } from './kernel-made.js'
 import type { Place, Poll, Polled } from './kernel-poll.js'
-import { KernelStream, nameOf } from './kernel-stream.js'
+import { bindTo, connectTo, intOption, nameOf, newSocket, setIntOption } from './kernel-socket.js'
+import { KernelStream } from './kernel-stream.js'
 import { EAGAIN, ECONNRESET, EINPROGRESS, must, systemError } from './kernel-system.js'
 
-const { SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC, SOL_SOCKET, SO_ERROR, SO_REUSEADDR, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT } = LINUX
+const { SOL_SOCKET, SO_ERROR, SO_REUSEADDR, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT } = LINUX
 const DONE = LINUX.EPOLLOUT | LINUX.EPOLLERR | LINUX.EPOLLHUP
-const { ECONNREFUSED, EPIPE } = constants.errno
+const { ECONNREFUSED, ENOPROTOOPT, EPIPE } = constants.errno
 
 /**
  * Milliseconds between attempts at a UNIX listener whose backlog is full, and for how long. TCP waits by itself then; here the
@@ -66,26 +67,25 @@ class Dial implements Polled {
   }
 
   #make(): void {
-    const { system, memory } = this.#poll
     const { from } = this.#settings
     const to = this.#to
-    this.#fd = must('socket', system.socket(familyOf(to), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0))
+    this.#fd = must('socket', newSocket(this.#poll, familyOf(to), LINUX.SOCK_STREAM))
     makeStream(this.#poll, { descriptor: this.#fd }, 'connection', to.family === 'unix', this.#settings)
     if (from === undefined) return
     if (from.family !== 'unix') {
-      memory.option.setInt(1)
       // A port that is asked for may still be cooling down; one that is not is better chosen when the peer is known, as then
       // it needs to be free for that peer alone (ip(7)).
       const [level, name] = from.port === 0 ? [IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT] : [SOL_SOCKET, SO_REUSEADDR]
       const isRefused = name === SO_REUSEADDR && this.#settings.options?.get('reuseAddress') === false
-      if (!isRefused) must('setsockopt', system.setsockopt(this.#fd, level, name, memory.option.address, 4))
+      const result = isRefused ? 0 : setIntOption(this.#poll, this.#fd, level, name, 1)
+      // What emulates Linux may not know how to wait with the choice, and then makes it at once.
+      if (result !== -ENOPROTOOPT) must('setsockopt', result)
     }
-    must('bind', system.bind(this.#fd, memory.name.address, writeAddress(memory.name, from)))
+    must('bind', bindTo(this.#poll, this.#fd, from))
   }
 
   #connect(): void {
-    const { system, memory } = this.#poll
-    const result = system.connect(this.#fd, memory.name.address, writeAddress(memory.name, this.#to))
+    const result = connectTo(this.#poll, this.#fd, this.#to)
     if (result === 0) return queueMicrotask(() => this.#succeed(0, 0))
     if (result === -EINPROGRESS) {
       this.#place = this.#poll.add(this.#fd, this)
@@ -103,11 +103,9 @@ class Dial implements Polled {
 
   polled(events: number): void {
     if ((events & DONE) === 0) return
-    const { system, memory } = this.#poll
-    memory.length.setInt(4)
-    const result = system.getsockopt(this.#fd, SOL_SOCKET, SO_ERROR, memory.option.address, memory.length.address)
-    const failure = result < 0 ? 0 : -memory.option.int()
-    if (result < 0) return this.#fail(systemError('getsockopt', result))
+    const error = intOption(this.#poll, this.#fd, SOL_SOCKET, SO_ERROR)
+    if (error < 0) return this.#fail(systemError('getsockopt', error))
+    const failure = -error
     // A peer that refuses is told otherwise: this one answered, and then was gone. What it said before is not lost to that.
     const isReset = failure === -ECONNRESET || failure === -EPIPE
     if (failure !== 0 && !isReset) return this.#fail(systemError('connect', failure))
@@ -155,7 +153,6 @@ class Dial implements Polled {
     this.#fd = -1
     if (this.#place === undefined) return
     this.#poll.remove(this.#place)
-    this.#poll.release()
   }
 }
 

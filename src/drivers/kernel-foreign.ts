@@ -9,6 +9,7 @@
 import { createRequire } from 'node:module'
 import { isMainThread } from 'node:worker_threads'
 import { SUPPORTED_MACHINES } from './kernel-layout.js'
+import { onBun, onDeno } from './runtime.js'
 
 /** Where the system reads or writes: an address, or memory whose address is taken for the time of the call. */
 export type Pointer = number | Uint8Array | null
@@ -72,7 +73,7 @@ function throughKoffi(): Foreign {
     errno: () => koffi.errno(),
     address: (memory) => Number(koffi.address(memory)),
     watch(descriptor, ready) {
-      if (!('Deno' in globalThis)) return koffi.node.poll(descriptor, ready)
+      if (!onDeno) return koffi.node.poll(descriptor, ready)
       // Deno tells of a descriptor once, and again only when it is watched anew: after what `ready` does in its immediate.
       let open = true
       const again = () => {
@@ -174,7 +175,7 @@ export const PROVIDERS: readonly (() => Foreign)[] = [throughKoffi, throughNode]
 function obstacle(): string | undefined {
   if (process.platform !== 'linux') return `it is for Linux, and this is ${process.platform}`
   if (!SUPPORTED_MACHINES.includes(process.arch)) return `it knows x86-64 and arm64, and this machine is ${process.arch}`
-  if (process.versions['bun'] !== undefined) return 'Bun has no means to watch a descriptor: it ends the process at uv_poll_start'
+  if (onBun) return 'Bun has no means to watch a descriptor: it ends the process at uv_poll_start'
   // It runs no `exit` then, where the watch would be closed.
   if (!isMainThread) return 'a worker thread that is terminated with a descriptor watched takes the whole process along'
   return undefined

@@ -3,34 +3,33 @@
 import { constants } from 'node:os'
 import type { Address } from '../address.js'
 import type { ListenerHandle, ListenSettings, OptionHandle, StreamHandle } from '../driver.js'
-import { familyOf, readAddress, writeAddress } from './kernel-address.js'
+import { familyOf } from './kernel-address.js'
 import { LAYOUTS, LINUX } from './kernel-layout.js'
 import { Inheritance, makeStream } from './kernel-made.js'
 import { applyOptions } from './kernel-options.js'
 import type { Place, Poll, Polled } from './kernel-poll.js'
-import { KernelStream, resetAtClose } from './kernel-stream.js'
+import { acceptFrom, bindTo, localOf, nameRead, newSocket, resetAtClose } from './kernel-socket.js'
+import { KernelStream } from './kernel-stream.js'
 import { EAGAIN, must, systemError } from './kernel-system.js'
 
-const { SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC, EPOLLIN, EPOLLERR, EPOLLHUP } = LINUX
+const { EPOLLIN, EPOLLERR, EPOLLHUP } = LINUX
 const { EMFILE, ENFILE } = constants.errno
 /** Connections that one event takes before others get their turn. */
 const BATCH = 64
 
 export function listen(poll: Poll, at: Address, settings: ListenSettings): ListenerHandle {
-  const { system, memory } = poll
-  const fd = must('socket', system.socket(familyOf(at), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0))
+  const { system } = poll
+  const fd = must('socket', newSocket(poll, familyOf(at), LINUX.SOCK_STREAM))
   try {
     if (at.family !== 'unix') {
       const { ipv6Only, reusePort } = settings
-      const made = new Map([['reuseAddress', true], ['ipv6Only', ipv6Only], ...(reusePort ? [['reusePort', true] as const] : [])])
+      const made = new Map(Object.entries({ reuseAddress: true, ipv6Only, reusePort }))
       applyOptions(poll, { descriptor: fd }, 'listener', made)
     }
     makeStream(poll, { descriptor: fd }, 'listener', at.family === 'unix', settings)
-    must('bind', system.bind(fd, memory.name.address, writeAddress(memory.name, at)))
+    must('bind', bindTo(poll, fd, at))
     must('listen', system.listen(fd, settings.backlog))
-    memory.length.setInt(LAYOUTS.sockaddr_storage.size)
-    must('getsockname', system.getsockname(fd, memory.name.address, memory.length.address))
-    return new KernelListener(poll, fd, readAddress(memory.name, memory.length.int()), settings)
+    return new KernelListener(poll, fd, localOf(poll, fd), settings)
   } catch (error) {
     system.close(fd)
     throw error
@@ -47,7 +46,6 @@ export class KernelListener implements ListenerHandle, Polled {
   /** There may be a connection; unknown until it was tried. */
   #acceptable = true
   #paused = false
-  #refed = true
   /** Connections taken by what {@link ListenerHandle.attach} gave, while that runs. */
   #taken: number | undefined
   readonly #inheritance: Inheritance
@@ -105,24 +103,21 @@ export class KernelListener implements ListenerHandle, Polled {
       setImmediate(() => this.#tell())
     }
     if (this.#taken !== undefined && this.#taken++ >= BATCH) return undefined
-    const { system, memory } = this.#poll
     this.#poll.keepReserve()
-    memory.length.setInt(LAYOUTS.sockaddr_storage.size)
-    const fd = system.accept4(this.#fd, memory.name.address, memory.length.address, SOCK_NONBLOCK | SOCK_CLOEXEC)
+    const fd = acceptFrom(this.#poll, this.#fd)
     return fd < 0 ? this.#failed(fd) : this.#open(fd)
   }
 
   #open(fd: number): StreamHandle {
-    const { system, memory } = this.#poll
     try {
-      const stream = new KernelStream(this.#poll, fd, this.#localOf(), readAddress(memory.name, memory.length.int()))
+      const stream = new KernelStream(this.#poll, fd, this.#localOf(), nameRead(this.#poll))
       stream.lingers = this.lingers
       this.#inheritance.pass(stream)
       return stream
     } catch (error) {
       // The peer must not take this for an end.
       resetAtClose(this.#poll, fd)
-      system.close(fd)
+      this.#poll.system.close(fd)
       this.unserved.count++
       throw error
     }
@@ -166,9 +161,8 @@ export class KernelListener implements ListenerHandle, Polled {
     if (fd >= 0) {
       if (!this.#shared) this.#countUnserved()
       this.#fd = -1
-      this.#poll.remove(this.#place, fd)
+      this.#poll.remove(this.#place, true)
       this.#poll.system.close(fd)
-      this.unref()
     }
     done()
   }
@@ -187,7 +181,7 @@ export class KernelListener implements ListenerHandle, Polled {
     }
     // UNIX sockets do not say how many wait: they are taken and closed.
     for (;;) {
-      const fd = system.accept4(this.#fd, null, null, SOCK_CLOEXEC)
+      const fd = acceptFrom(this.#poll, this.#fd)
       if (fd < 0) return
       system.close(fd)
       this.unserved.count++
@@ -197,20 +191,15 @@ export class KernelListener implements ListenerHandle, Polled {
   give(): number {
     const fd = this.#fd
     this.#fd = -1
-    this.#poll.remove(this.#place, fd)
-    this.unref()
+    this.#poll.remove(this.#place, true)
     return fd
   }
 
   ref(): void {
-    if (this.#refed || this.#fd < 0) return
-    this.#refed = true
-    this.#poll.hold()
+    if (this.#fd >= 0) this.#poll.hold(this.#place, true)
   }
 
   unref(): void {
-    if (!this.#refed) return
-    this.#refed = false
-    this.#poll.release()
+    if (this.#fd >= 0) this.#poll.hold(this.#place, false)
   }
 }

@@ -5,8 +5,10 @@ import { ipBytes, ipText, isMapped } from '../address.js'
 import type { KeepAlive, OptionHandle } from '../driver.js'
 import { LAYOUTS, LINUX, type ConstantName } from './kernel-layout.js'
 import type { Poll } from './kernel-poll.js'
+import { askName, dontWaitAtClose, setIntOption } from './kernel-socket.js'
 import { must, systemError } from './kernel-system.js'
 import { tcpInfo } from './kernel-tcp-info.js'
+import { refusal } from './refusal.js'
 
 const NONE: ReadonlySet<string> = new Set()
 
@@ -64,8 +66,7 @@ function setAtCreation(socket: Socket, name: string, value: unknown): void {
  * block; what is sent, and how, is the same either way. A time of 0 does not wait: it resets, and stays.
  */
 export function dontLinger(poll: Poll, fd: number): void {
-  const socket = new Socket(poll, { descriptor: fd }, 'connection')
-  if (linger.get(socket)) socket.setBytes(LINUX.SOL_SOCKET, LINUX.SO_LINGER, new Uint8Array(LAYOUTS.linger.size))
+  if (linger.get(new Socket(poll, { descriptor: fd }, 'connection'))) dontWaitAtClose(poll, fd)
 }
 
 type Level = 'SOL_SOCKET' | 'IPPROTO_IP' | 'IPPROTO_IPV6' | 'IPPROTO_TCP'
@@ -109,9 +110,7 @@ class Socket {
   }
 
   setInt(level: Level, name: ConstantName, value: number): void {
-    const { system, memory } = this.poll
-    memory.option.setInt(value)
-    must('setsockopt', system.setsockopt(this.holder.descriptor, LINUX[level], LINUX[name], memory.option.address, 4))
+    must('setsockopt', setIntOption(this.poll, this.holder.descriptor, LINUX[level], LINUX[name], value))
   }
 
   text(level: Level, name: ConstantName, most: number): string {
@@ -126,11 +125,9 @@ class Socket {
 
   /** It speaks IPv4, with addresses in IPv6 clothes. */
   get isMapped(): boolean {
-    const { system, memory } = this.poll
-    memory.length.setInt(LAYOUTS.sockaddr_storage.size)
-    must('getsockname', system.getsockname(this.holder.descriptor, memory.name.address, memory.length.address))
+    must('getsockname', askName(this.poll, 'getsockname', this.holder.descriptor))
     const { sin6_addr } = LAYOUTS.sockaddr_in6
-    return isMapped(memory.name.bytes.subarray(sin6_addr, sin6_addr + 16))
+    return isMapped(this.poll.memory.name.bytes.subarray(sin6_addr, sin6_addr + 16))
   }
 }
 
@@ -287,7 +284,7 @@ function knownInterface(socket: Socket): string {
 const interfaceNames = (): string[] => Object.keys(networkInterfaces())
 
 /** The number of the interface with this name; 0 where there is none. */
-export function interfaceNumber({ system, memory }: Poll, name: string): number {
+function interfaceNumber({ system, memory }: Poll, name: string): number {
   memory.name.bytes.set(new TextEncoder().encode(`${name}\0`))
   return Math.max(0, system.if_nametoindex(memory.name.address))
 }
@@ -304,7 +301,7 @@ export function interfaceOf(poll: Poll, given: string, ipv6: boolean): { index: 
   const named =
     scope ?? (ip === undefined ? given : all.find(([, addresses]) => addresses?.some(({ address }) => address === literal))?.[0])
   const index = named === undefined ? 0 : /^\d+$/.test(named) ? Number(named) : interfaceNumber(poll, named)
-  if (index === 0 && (ipv4 === undefined || ipv6)) throw Object.assign(new Error(`there is no interface ${given}`), { code: 'ENODEV' })
+  if (index === 0 && (ipv4 === undefined || ipv6)) throw refusal('ENODEV', `there is no interface ${given}`)
   const first = all.find(([name]) => name === named)?.[1]?.find(({ family }) => family === 'IPv4')?.address
   return { index, ipv4: ipv4 ?? (first === undefined ? undefined : ipBytes(first)) }
 }

@@ -6,14 +6,11 @@
 import type { Address } from '../address.js'
 import type { BindSettings, DatagramHandle, OptionHandle, RawDatagram, StreamEvents } from '../driver.js'
 import { KernelDatagrams } from './kernel-datagram.js'
-import { LAYOUTS, LINUX } from './kernel-layout.js'
 import { optionsOf } from './kernel-options.js'
 import type { Unlink } from './kernel-paths.js'
 import type { Place, Poll, Polled } from './kernel-poll.js'
-import { nameOf } from './kernel-stream.js'
+import { acceptFrom, nameRead } from './kernel-socket.js'
 import { EAGAIN, must, systemError } from './kernel-system.js'
-
-const { SOCK_NONBLOCK, SOCK_CLOEXEC } = LINUX
 
 export class KernelPackets implements DatagramHandle, Polled {
   readonly local: Address
@@ -73,16 +70,13 @@ export class KernelPackets implements DatagramHandle, Polled {
   /** The first that connects; the name stays taken, and whoever else comes is refused. */
   #accept(): KernelDatagrams | undefined {
     if (this.#peer !== undefined || this.#fd < 0) return this.#peer
-    const { system, memory } = this.#poll
-    memory.length.setInt(LAYOUTS.sockaddr_storage.size)
-    const fd = system.accept4(this.#fd, memory.name.address, memory.length.address, SOCK_NONBLOCK | SOCK_CLOEXEC)
+    const fd = acceptFrom(this.#poll, this.#fd)
     if (fd === -EAGAIN) return undefined
     if (fd < 0) throw systemError('accept4', fd)
     try {
-      const remote = nameOf(this.#poll, 'getpeername', fd)
-      this.#peer = new KernelDatagrams(this.#poll, { fd, local: this.local, remote }, this.#settings)
+      this.#peer = new KernelDatagrams(this.#poll, { fd, local: this.local, remote: nameRead(this.#poll) }, this.#settings)
     } catch (error) {
-      system.close(fd)
+      this.#poll.system.close(fd)
       throw error
     }
     this.#stopListening()
@@ -96,7 +90,6 @@ export class KernelPackets implements DatagramHandle, Polled {
     this.#poll.system.close(this.#fd)
     this.#fd = -1
     this.#poll.remove(this.#place)
-    if (this.#refed) this.#poll.release()
   }
 
   receive(): RawDatagram | undefined {
@@ -128,16 +121,14 @@ export class KernelPackets implements DatagramHandle, Polled {
   }
 
   ref(): void {
-    this.#peer?.ref()
-    if (this.#refed || (this.#peer === undefined && this.#fd < 0)) return
     this.#refed = true
-    if (this.#fd >= 0) this.#poll.hold()
+    this.#peer?.ref()
+    if (this.#fd >= 0) this.#poll.hold(this.#place, true)
   }
 
   unref(): void {
-    this.#peer?.unref()
-    if (!this.#refed) return
     this.#refed = false
-    if (this.#fd >= 0) this.#poll.release()
+    this.#peer?.unref()
+    if (this.#fd >= 0) this.#poll.hold(this.#place, false)
   }
 }

@@ -3,9 +3,9 @@
 import { lstatSync, unlinkSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { UnixAddress } from '../address.js'
-import { writeAddress } from './kernel-address.js'
 import { LINUX } from './kernel-layout.js'
 import type { Poll } from './kernel-poll.js'
+import { bindTo, connectTo, newSocket } from './kernel-socket.js'
 import { EADDRINUSE, ECONNREFUSED, must } from './kernel-system.js'
 
 /** Only the user of the process may send, as to a listener. */
@@ -15,19 +15,18 @@ const MODE = 0o600
 export type Unlink = () => void
 
 /** Binds to a path or an abstract name; in the place of a socket that nobody has open any more. */
-export function bindUnix({ system, memory }: Poll, fd: number, at: UnixAddress, type: number): Unlink {
-  const { name } = memory
-  const bind = () => system.bind(fd, name.address, writeAddress(name, at))
+export function bindUnix(poll: Poll, fd: number, at: UnixAddress, type: number): Unlink {
+  const { system } = poll
   if (at.abstract) {
-    must('bind', bind())
+    must('bind', bindTo(poll, fd, at))
     return () => {}
   }
   // What bind(2) makes has the permissions that the socket has (unix(7)).
   must('fchmod', system.fchmod(fd, MODE))
-  let result = bind()
+  let result = bindTo(poll, fd, at)
   if (result === -EADDRINUSE && isDead()) {
     unlinkSync(at.path)
-    result = bind()
+    result = bindTo(poll, fd, at)
   }
   must('bind', result)
   const path = resolve(at.path)
@@ -42,8 +41,8 @@ export function bindUnix({ system, memory }: Poll, fd: number, at: UnixAddress, 
 
   function isDead(): boolean {
     if (!lstatSync(at.path).isSocket()) return false
-    const probe = must('socket', system.socket(LINUX.AF_UNIX, type | LINUX.SOCK_NONBLOCK | LINUX.SOCK_CLOEXEC, 0))
-    const answer = system.connect(probe, name.address, writeAddress(name, at))
+    const probe = must('socket', newSocket(poll, LINUX.AF_UNIX, type))
+    const answer = connectTo(poll, probe, at)
     system.close(probe)
     return answer === -ECONNREFUSED
   }

@@ -46,7 +46,8 @@ export class Poll {
   readonly #generations: number[] = []
   readonly #free: Place[] = []
   #count = 0
-  /** Sockets that keep the process alive. */
+  /** Which of them keep the process alive, and how many do. */
+  readonly #holds: boolean[] = []
   #held = 0
   #scheduled = false
   #resting = false
@@ -62,10 +63,7 @@ export class Poll {
     this.memory = new Memory(system)
   }
 
-  /**
-   * Watches a descriptor from here on; what it is ready for already is told in the next turn. It keeps the process alive
-   * until it is {@link release}d.
-   */
+  /** Watches a descriptor from here on; what it is ready for already is told in the next turn. It keeps the process alive. */
   add(descriptor: number, polled: Polled, interest: number = INTEREST): Place {
     if (this.#epoll < 0) this.#open()
     const place = this.#free.pop() ?? this.#sockets.length
@@ -87,7 +85,7 @@ export class Poll {
       throw systemError('epoll_ctl', result)
     }
     this.#count++
-    this.hold()
+    this.hold(place, true)
     return place
   }
 
@@ -109,22 +107,22 @@ export class Poll {
    * Forgets a place. The system itself forgets a socket when its last descriptor is closed, here and in every process: one that
    * may have another is taken out first, or it would go on waking this process up.
    */
-  remove(place: Place, shared?: number): void {
-    if (shared !== undefined) this.system.epoll_ctl(this.#epoll, LINUX.EPOLL_CTL_DEL, shared, this.memory.event.address)
+  remove(place: Place, shared: boolean = false): void {
+    if (shared) this.system.epoll_ctl(this.#epoll, LINUX.EPOLL_CTL_DEL, this.#descriptors[place] as number, this.memory.event.address)
     this.#sockets[place] = undefined
     this.#descriptors[place] = -1
+    this.hold(place, false)
     this.#free.push(place)
     this.#count--
-  }
-
-  /** A socket that keeps the process alive, or no longer does. */
-  hold(): void {
-    if (this.#held++ === 0) this.#watch?.ref()
-  }
-
-  release(): void {
-    if (--this.#held === 0) this.#watch?.unref()
     this.#rest()
+  }
+
+  /** Whether what has this place keeps the process alive. */
+  hold(place: Place, does: boolean): void {
+    if (this.#holds[place] === does) return
+    this.#holds[place] = does
+    if (does && this.#held++ === 0) this.#watch?.ref()
+    if (!does && --this.#held === 0) this.#watch?.unref()
   }
 
   /**

@@ -4,9 +4,9 @@
  */
 
 import type { Address } from '../address.js'
-import { writeAddress } from './kernel-address.js'
 import { LINUX } from './kernel-layout.js'
 import type { Place, Poll, Polled } from './kernel-poll.js'
+import { connectTo, newSocket } from './kernel-socket.js'
 
 export class Room implements Polled {
   readonly #poll: Poll
@@ -16,11 +16,10 @@ export class Room implements Polled {
 
   /** Calls `tell` once when the queue at `to` may have room, or nobody is there any more; unless it is closed before. */
   constructor(poll: Poll, to: Address, tell: () => void) {
-    const { system, memory } = poll
     this.#poll = poll
     this.#tell = tell
-    this.#fd = system.socket(LINUX.AF_UNIX, LINUX.SOCK_DGRAM | LINUX.SOCK_NONBLOCK | LINUX.SOCK_CLOEXEC, 0)
-    const connected = this.#fd >= 0 && system.connect(this.#fd, memory.name.address, writeAddress(memory.name, to)) === 0
+    this.#fd = newSocket(poll, LINUX.AF_UNIX, LINUX.SOCK_DGRAM)
+    const connected = this.#fd >= 0 && connectTo(poll, this.#fd, to) === 0
     try {
       if (connected) this.#place = poll.add(this.#fd, this)
     } catch {
@@ -41,7 +40,6 @@ export class Room implements Polled {
     this.#fd = -2
     if (this.#place === undefined) return
     this.#poll.remove(this.#place)
-    this.#poll.release()
     this.#place = undefined
   }
 }

@@ -3,16 +3,16 @@
 import { constants } from 'node:os'
 import type { Address } from '../address.js'
 import type { OptionHandle, Received, Splice, StreamEvents, StreamHandle } from '../driver.js'
-import { readAddress } from './kernel-address.js'
 import { receiveWithDescriptors, receiveWithoutDescriptors, sendWithDescriptors } from './kernel-descriptors.js'
 import { LAYOUTS, LINUX } from './kernel-layout.js'
 import { MOST_PIECES, PIECE } from './kernel-memory.js'
 import { dontLinger, optionsOf } from './kernel-options.js'
 import type { Place, Poll, Polled } from './kernel-poll.js'
+import { intOption, nameOf, resetAtClose } from './kernel-socket.js'
 import { KernelSplice, sendFile } from './kernel-splice.js'
 import { EAGAIN, systemError } from './kernel-system.js'
 
-const { EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLERR, EPOLLHUP, EPOLLRDHUP, MSG_NOSIGNAL, SOL_SOCKET, SO_ERROR, SO_LINGER } = LINUX
+const { EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLERR, EPOLLHUP, EPOLLRDHUP, MSG_NOSIGNAL, SOL_SOCKET, SO_ERROR } = LINUX
 /** After these a short read does not mean that nothing is left: an end or an error lies behind it, or bytes behind an urgent one. */
 const DOUBTFUL = EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI
 const READABLE = EPOLLIN | DOUBTFUL
@@ -56,7 +56,6 @@ export class KernelStream implements StreamHandle, Polled {
   readonly #unix: boolean
   #ended = false
   #shut = false
-  #refed = true
   /**
    * What broke the connection, -errno. The system tells it once, to whatever asks first; a failed `send` leaves a socket that
    * reads as if the peer had ended it.
@@ -272,9 +271,8 @@ export class KernelStream implements StreamHandle, Polled {
   }
 
   #lastError(): number {
-    const { system, memory } = this.#poll
-    memory.length.setInt(4)
-    return system.getsockopt(this.#fd, SOL_SOCKET, SO_ERROR, memory.option.address, memory.length.address) < 0 ? 0 : -memory.option.int()
+    const error = intOption(this.#poll, this.#fd, SOL_SOCKET, SO_ERROR)
+    return error > 0 ? -error : 0
   }
 
   mayLose(): boolean {
@@ -300,9 +298,8 @@ export class KernelStream implements StreamHandle, Polled {
     this.#fd = -1
     if (reset) resetAtClose(this.#poll, fd)
     else if (this.lingers) dontLinger(this.#poll, fd)
-    this.#poll.remove(this.#place, this.shared ? fd : undefined)
+    this.#poll.remove(this.#place, this.shared)
     this.#poll.system.close(fd)
-    this.unref()
   }
 
   give(): number {
@@ -310,35 +307,15 @@ export class KernelStream implements StreamHandle, Polled {
     void this.local
     void this.remote
     this.#fd = -1
-    this.#poll.remove(this.#place, fd)
-    this.unref()
+    this.#poll.remove(this.#place, true)
     return fd
   }
 
   ref(): void {
-    if (this.#refed || this.#fd < 0) return
-    this.#refed = true
-    this.#poll.hold()
+    if (this.#fd >= 0) this.#poll.hold(this.#place, true)
   }
 
   unref(): void {
-    if (!this.#refed) return
-    this.#refed = false
-    this.#poll.release()
+    if (this.#fd >= 0) this.#poll.hold(this.#place, false)
   }
-}
-
-/** Makes the close of a TCP socket a reset, which drops what is not sent yet. */
-export function resetAtClose({ system, memory }: Poll, fd: number): void {
-  memory.option.setInt(1, LAYOUTS.linger.l_onoff)
-  memory.option.setInt(0, LAYOUTS.linger.l_linger)
-  system.setsockopt(fd, SOL_SOCKET, SO_LINGER, memory.option.address, LAYOUTS.linger.size)
-}
-
-/** `getsockname` or `getpeername`; undefined for a socket that has none any more. */
-export function nameOf(poll: Poll, call: 'getsockname' | 'getpeername', fd: number): Address | undefined {
-  const { name, length } = poll.memory
-  length.setInt(LAYOUTS.sockaddr_storage.size)
-  if (poll.system[call](fd, name.address, length.address) < 0) return undefined
-  return readAddress(name, length.int())
 }

@@ -6,11 +6,10 @@
 
 import { type Address, type IpAddress, ipBytes, sameAddress } from '../address.js'
 import type { BindSettings, DatagramHandle, OptionHandle, RawDatagram, StreamEvents } from '../driver.js'
-import { failure, isWildcard, keyOf, soon } from './memory-machine.js'
+import { DynamicPorts, failure, isWildcard, keyOf, Named, soon } from './memory-machine.js'
 import { DatagramQueue } from './queue.js'
 import { Remembered } from './remembered.js'
 
-const EPHEMERAL = 49_152
 const EVERYBODY = '255.255.255.255'
 
 type Done = (error?: unknown) => void
@@ -39,8 +38,8 @@ export class MemoryDatagrams {
   readonly capacity: number
   readonly #isLocal: (address: string) => boolean
   /** By port or UNIX-domain name, in the order they were bound. */
-  readonly #bound: Map<string | number, MemoryDatagram[]> = new Map()
-  #lastPort = EPHEMERAL - 1
+  readonly #bound: Named<string | number, MemoryDatagram> = new Named()
+  readonly #ports: DynamicPorts = new DynamicPorts()
 
   /** @param capacity bytes a socket has on their way before its sender waits; one datagram always fits */
   constructor(capacity: number, isLocal: (address: string) => boolean) {
@@ -61,33 +60,21 @@ export class MemoryDatagrams {
         // As a system does that looks up the route.
         if (isWildcard(local.address)) local = { ...local, family: to.family, address: sourceFor(to) }
       }
-      if (local.port === 0) local = { ...local, port: this.#freePort() }
+      if (local.port === 0) local = { ...local, port: this.#ports.next((port) => !this.#bound.has(port), 'EADDRINUSE') }
     } else if (to !== undefined && this.#named(to) === undefined) {
       throw failure(to.family === 'unix' && to.abstract ? 'ECONNREFUSED' : 'ENOENT', 'connect', keyOf(to))
     }
     const socket = new MemoryDatagram(this, Object.freeze({ ...local }), settings)
     const name = nameOf(local)
-    const others = this.#bound.get(name) ?? []
     if (name !== '') {
-      if (others.some((other) => collide(socket, other))) throw failure('EADDRINUSE', 'bind', keyOf(local))
-      this.#bound.set(name, [...others, socket])
+      if (this.#bound.get(name).some((other) => collide(socket, other))) throw failure('EADDRINUSE', 'bind', keyOf(local))
+      this.#bound.add(name, socket)
     }
     return socket
   }
 
-  #freePort(): number {
-    for (let tries = 0; tries < 65_536 - EPHEMERAL; tries++) {
-      this.#lastPort = this.#lastPort >= 65_535 ? EPHEMERAL : this.#lastPort + 1
-      if (!this.#bound.has(this.#lastPort)) return this.#lastPort
-    }
-    throw failure('EADDRINUSE', 'bind', 'no free port is left')
-  }
-
   leave(socket: MemoryDatagram): void {
-    const name = nameOf(socket.local)
-    const left = (this.#bound.get(name) ?? []).filter((other) => other !== socket)
-    if (left.length > 0) this.#bound.set(name, left)
-    else this.#bound.delete(name)
+    this.#bound.remove(nameOf(socket.local), socket)
   }
 
   #mustReach(to: IpAddress): void {
@@ -96,7 +83,7 @@ export class MemoryDatagrams {
 
   /** The socket of a UNIX-domain name. */
   #named(to: Address): MemoryDatagram | undefined {
-    return this.#bound.get(nameOf(to))?.[0]
+    return this.#bound.get(nameOf(to))[0]
   }
 
   /** Whom a sender to a UNIX-domain name has to wait for; undefined: nobody. */
@@ -127,7 +114,7 @@ export class MemoryDatagrams {
     const sender = { ...(from.local as IpAddress), family: to.family }
     if (isWildcard(sender.address)) sender.address = sourceFor(to)
     const datagram = { data, from: Object.freeze(sender), truncated: false, to }
-    const here = (this.#bound.get(to.port) ?? []).filter((socket) => socket.hears(to, sender))
+    const here = this.#bound.get(to.port).filter((socket) => socket.hears(to, sender))
     if (isGroup(to.address) || to.address === EVERYBODY) {
       const looped = from.options.get('multicastLoopback') !== false || to.address === EVERYBODY
       for (const socket of looped ? here : []) socket.take({ ...datagram, data: new Uint8Array(data) })

@@ -33,6 +33,46 @@ function flush(): void {
   }
 }
 
+/** The ports of the dynamic range (RFC 6335), given out in turn. */
+export class DynamicPorts {
+  #last = 65_535
+
+  /** The next one that is free; an error with `code` where none is. */
+  next(isFree: (port: number) => boolean, code: string): number {
+    for (let tries = 0; tries < 65_536 - FIRST_DYNAMIC; tries++) {
+      this.#last = this.#last >= 65_535 ? FIRST_DYNAMIC : this.#last + 1
+      if (isFree(this.#last)) return this.#last
+    }
+    throw failure(code, 'bind', 'no free port is left')
+  }
+}
+
+const FIRST_DYNAMIC = 49_152
+
+/** Several may have one name. */
+export class Named<Name, Socket> {
+  readonly #sockets: Map<Name, readonly Socket[]> = new Map()
+
+  has(name: Name): boolean {
+    return this.#sockets.has(name)
+  }
+
+  /** Those of a name, in the order they came. */
+  get(name: Name): readonly Socket[] {
+    return this.#sockets.get(name) ?? []
+  }
+
+  add(name: Name, socket: Socket): void {
+    this.#sockets.set(name, [...this.get(name), socket])
+  }
+
+  remove(name: Name, socket: Socket): void {
+    const left = this.get(name).filter((other) => other !== socket)
+    if (left.length > 0) this.#sockets.set(name, left)
+    else this.#sockets.delete(name)
+  }
+}
+
 /** What names an address on its machine. */
 export function keyOf(address: Address): string {
   if (address.family !== 'unix') return `${address.address}:${address.port}`

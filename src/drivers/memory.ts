@@ -6,7 +6,7 @@
  * after the writer has closed, and also after the writer has reset, before the error.
  */
 
-import type { Address, IpAddress } from '../address.js'
+import { type Address, type IpAddress, UNNAMED } from '../address.js'
 import type {
   BindSettings,
   DatagramHandle,
@@ -19,7 +19,7 @@ import type {
   StreamHandle,
 } from '../driver.js'
 import { MemoryDatagrams } from './memory-datagrams.js'
-import { failure, isWildcard, keyOf, soon } from './memory-machine.js'
+import { DynamicPorts, failure, isWildcard, keyOf, Named, soon } from './memory-machine.js'
 import { listenerOptions, streamOptions, streamValues } from './memory-options.js'
 import type { Remembered } from './remembered.js'
 
@@ -46,8 +46,6 @@ export interface MemoryOptions {
 
 const CHUNK = 64 * 1024
 const FIRST_CHUNK = 256
-const EPHEMERAL = 49_152
-const UNNAMED: Address = Object.freeze({ family: 'unix', path: '', abstract: false })
 
 interface Chunk {
   bytes: Uint8Array
@@ -180,6 +178,8 @@ class MemoryStream implements StreamHandle {
   #writableDue = false
   /** What its options were at first; a pair made outside a network has no others than a UNIX socket. */
   made: () => ReadonlyMap<string, unknown> = pairValues
+  /** Told when it is destroyed. */
+  gone: (() => void) | undefined
   #options: Remembered | undefined
 
   constructor(incoming: Pipe, outgoing: Pipe, local: Address, remote: Address) {
@@ -279,6 +279,7 @@ class MemoryStream implements StreamHandle {
   destroy(reset: boolean): void {
     if (this.#destroyed) return
     this.#destroyed = true
+    this.gone?.()
     this.#events = undefined
     this.#incoming.clear()
     this.#incoming.readerGone = true
@@ -448,10 +449,10 @@ class MemoryNetwork implements Driver {
   readonly guarantees: Guarantees = GUARANTEES
   readonly #capacity: Capacity
   readonly #addresses: ReadonlySet<string>
-  readonly #listeners: Map<string, MemoryListener[]> = new Map()
+  readonly #listeners: Named<string, MemoryListener> = new Named()
   /** Local ends of dialled connections, `address:port`. */
   readonly #bound: Set<string> = new Set()
-  #lastPort = EPHEMERAL - 1
+  readonly #ports: DynamicPorts = new DynamicPorts()
   #turn = 0
   #datagrams: MemoryDatagrams | undefined
 
@@ -501,15 +502,12 @@ class MemoryNetwork implements Driver {
   #join(to: Address, settings: DialSettings): [MemoryStream, MemoryStream] {
     const from = this.#from(to, settings.from)
     const pair = MemoryStream.pair(this.#capacity, [from, to])
-    pair[0].made = () => streamValues(to, settings)
-    if (from.family === 'unix') return pair
-    const key = keyOf(from)
-    this.#bound.add(key)
     const [here] = pair
-    const destroy = here.destroy.bind(here)
-    here.destroy = (reset: boolean) => {
-      this.#bound.delete(key)
-      destroy(reset)
+    here.made = () => streamValues(to, settings)
+    if (from.family !== 'unix') {
+      const key = keyOf(from)
+      this.#bound.add(key)
+      here.gone = () => this.#bound.delete(key)
     }
     return pair
   }
@@ -528,16 +526,8 @@ class MemoryNetwork implements Driver {
   }
 
   #freePort(address: string): number {
-    for (let tries = 0; tries < 65_536 - EPHEMERAL; tries++) {
-      this.#lastPort = this.#lastPort >= 65_535 ? EPHEMERAL : this.#lastPort + 1
-      const key = `${address}:${this.#lastPort}`
-      if (!this.#bound.has(key) && !this.#portTaken(address, this.#lastPort)) return this.#lastPort
-    }
-    throw failure('EADDRNOTAVAIL', 'bind', 'no free port is left')
-  }
-
-  #portTaken(address: string, port: number): boolean {
-    return ['0.0.0.0', '::', address].some((name) => this.#listeners.has(`${name}:${port}`))
+    const isListenedAt = (port: number) => ['0.0.0.0', '::', address].some((name) => this.#listeners.has(`${name}:${port}`))
+    return this.#ports.next((port) => !this.#bound.has(`${address}:${port}`) && !isListenedAt(port), 'EADDRNOTAVAIL')
   }
 
   #isLocal(address: string): boolean {
@@ -564,7 +554,7 @@ class MemoryNetwork implements Driver {
 
   #pick(key: string): MemoryListener | undefined {
     const listeners = this.#listeners.get(key)
-    return listeners?.[this.#turn++ % listeners.length]
+    return listeners.length === 0 ? undefined : listeners[this.#turn++ % listeners.length]
   }
 
   async listen(at: Address, settings: ListenSettings): Promise<ListenerHandle> {
@@ -574,27 +564,21 @@ class MemoryNetwork implements Driver {
       if (at.port === 0) local = { ...at, port: this.#freePort(at.address) }
     }
     for (const key of conflicting(local, settings)) {
-      const others = this.#listeners.get(key) ?? []
       if (this.#bound.has(key)) throw failure('EADDRINUSE', 'listen', key)
-      if (others.some((other) => !(settings.reusePort && other.settings.reusePort) && !disjoint(local, settings, other))) {
+      if (
+        this.#listeners.get(key).some((other) => !(settings.reusePort && other.settings.reusePort) && !disjoint(local, settings, other))
+      ) {
         throw failure('EADDRINUSE', 'listen', key)
       }
     }
-    const listener = new MemoryListener(local, settings, (gone) => this.#remove(gone))
-    this.#listeners.set(keyOf(local), [...(this.#listeners.get(keyOf(local)) ?? []), listener])
+    const listener = new MemoryListener(local, settings, (gone) => this.#listeners.remove(keyOf(local), gone))
+    this.#listeners.add(keyOf(local), listener)
     return listener
   }
 
   async bind(at: Address, settings: BindSettings): Promise<DatagramHandle> {
     this.#datagrams ??= new MemoryDatagrams(this.#capacity === 'lockstep' ? 0 : this.#capacity, (address) => this.#isLocal(address))
     return this.#datagrams.bind(at, settings)
-  }
-
-  #remove(listener: MemoryListener): void {
-    const key = keyOf(listener.local)
-    const left = (this.#listeners.get(key) ?? []).filter((other) => other !== listener)
-    if (left.length > 0) this.#listeners.set(key, left)
-    else this.#listeners.delete(key)
   }
 }
 

@@ -1,9 +1,9 @@
 /** The default driver, on `node:net`: works wherever Node's API does. */
 
 import { readFileSync, readSync } from 'node:fs'
-import { createServer, Socket } from 'node:net'
+import { createServer, type ListenOptions, type Server, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { type Address, sameAddress } from '../address.js'
+import { type Address, sameAddress, UNNAMED } from '../address.js'
 import type {
   BindSettings,
   DatagramHandle,
@@ -15,9 +15,12 @@ import type {
   StreamHandle,
 } from '../driver.js'
 import { adopt, bind } from './dgram.js'
-import { examine, refusal } from './examine.js'
+import { examine } from './examine.js'
 import { DuplexHandle, type DuplexHooks, SLAB } from './duplex.js'
+import { addressFrom, hostFor } from './node-address.js'
+import { refusal } from './refusal.js'
 import type { Remembered } from './remembered.js'
+import { onNode } from './runtime.js'
 import { EXACT_KEEP_ALIVE, LACKS, listenerOptions, socketOptions, TCP, tcpValues, tune, wholeSeconds } from './socket-options.js'
 
 /** Descriptors the process may have (RLIMIT_NOFILE) where the system shows it. */
@@ -30,7 +33,6 @@ const PARKED = Math.max(1, Math.min(64, Math.floor(DESCRIPTORS / 16)))
  */
 const TOO_HIGH = DESCRIPTORS - Math.min(32, Math.floor(DESCRIPTORS / 8))
 
-const onNode = process.versions['bun'] === undefined && !('Deno' in globalThis)
 const onWindows = process.platform === 'win32'
 
 const adoptionHere =
@@ -82,7 +84,7 @@ function dial(to: Address, settings: DialSettings, done: (error: unknown, handle
       // The runtime knows these as options of a new socket alone; it sets them once connected.
       tune(socket, making.values)
       socket.connect({
-        host: to.scope === undefined ? to.address : `${to.address}%${to.scope}`,
+        host: hostFor(to),
         port: to.port,
         family: to.family === 'ipv6' ? 6 : 4,
         ...(from && { localAddress: from.address, localPort: from.port }),
@@ -104,7 +106,6 @@ function systemPath(address: { path: string; abstract: boolean }): string {
   return address.abstract ? `\0${address.path}` : address.path
 }
 
-const UNNAMED: Address = Object.freeze({ family: 'unix', path: '', abstract: false })
 /** For sockets that others made and may know, with options that nothing is known of. */
 const THEIRS: DuplexHooks = {
   judgeEnd: lastWord,
@@ -192,12 +193,7 @@ function withoutEndListener(socket: Socket): void {
 }
 
 function ipOf(address: string | undefined, port: number | undefined): Address | undefined {
-  if (address === undefined || port === undefined) return undefined
-  const [host, scope] = address.split('%') as [string, string | undefined]
-  // On a dual-stack listener IPv4 peers come in IPv6 clothes; limits and policies want to know them by their own name.
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(host)?.[1]
-  if (mapped !== undefined) return { family: 'ipv4', address: mapped, port }
-  return { family: host.includes(':') ? 'ipv6' : 'ipv4', address: host, port, ...(scope !== undefined && { scope }) }
+  return address === undefined || port === undefined ? undefined : addressFrom(address, port)
 }
 
 function descriptor(socket: Socket & { encrypted?: boolean }): number | undefined {
@@ -250,17 +246,9 @@ function isInUse(fd: number): boolean {
 
 async function adoptListener(fd: number, settings: ListenSettings): Promise<ListenerHandle> {
   const known = examine(fd, 'listener')
-  const server = serverFor(settings)
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen({ fd, backlog: settings.backlog, exclusive: true }, () => {
-      server.off('error', reject)
-      resolve()
-    })
-  })
+  const server = await serving(settings, { fd })
   const bound = server.address()
-  const ip = bound !== null && typeof bound === 'object' ? ipOf(bound.address, bound.port) : undefined
-  const local = ip ?? known?.local
+  const local = typeof bound === 'object' && bound ? addressFrom(bound.address, bound.port) : known?.local
   if (local === undefined) {
     server.close()
     throw refusal('UNSUPPORTED', `this system does not tell where descriptor ${fd} listens`)
@@ -273,39 +261,40 @@ function adoptDatagram(fd: number, settings: BindSettings): Promise<DatagramHand
   return adopt(fd, known?.family ?? 'ipv4', known?.connected ?? false, settings)
 }
 
-function serverFor(settings: ListenSettings): ReturnType<typeof createServer> {
-  return createServer({
+/** A server that listens at `where`. */
+async function serving(settings: ListenSettings, where: ListenOptions & { fd?: number }): Promise<Server> {
+  const server = createServer({
     allowHalfOpen: true,
     pauseOnConnect: true,
     noDelay: settings.noDelay,
     // Where more can be set than the server knows of, each connection is given all of it.
     ...(settings.keepAlive && !EXACT_KEEP_ALIVE && { keepAlive: true, keepAliveInitialDelay: wholeSeconds(settings.keepAlive.idle) }),
   })
-}
-
-function listen(at: Address, settings: ListenSettings): Promise<ListenerHandle> {
-  return new Promise((resolve, reject) => {
-    const server = serverFor(settings)
+  await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
-    const path = at.family === 'unix' ? systemPath(at) : undefined
-    const where =
-      at.family === 'unix'
-        ? { path }
-        : { host: at.scope ? `${at.address}%${at.scope}` : at.address, port: at.port, ipv6Only: settings.ipv6Only }
     // `exclusive`: in a cluster worker the descriptor would otherwise live in the primary, with an accept queue of its own.
-    server.listen({ ...where, backlog: settings.backlog, exclusive: true, ...(settings.reusePort && { reusePort: true }) }, () => {
+    server.listen({ ...where, backlog: settings.backlog, exclusive: true }, () => {
       server.off('error', reject)
-      const bound = server.address()
-      const local = at.family !== 'unix' && bound !== null && typeof bound === 'object' ? { ...at, port: bound.port } : at
-      resolve(new NodeListener(server, local, listenerOptions(settings, at.family === 'unix')))
+      resolve()
     })
   })
+  return server
+}
+
+async function listen(at: Address, settings: ListenSettings): Promise<ListenerHandle> {
+  const { ipv6Only, reusePort } = settings
+  const where =
+    at.family === 'unix' ? { path: systemPath(at) } : { host: hostFor(at), port: at.port, ipv6Only, ...(reusePort && { reusePort }) }
+  const server = await serving(settings, where)
+  const bound = server.address()
+  const local = at.family !== 'unix' && bound !== null && typeof bound === 'object' ? { ...at, port: bound.port } : at
+  return new NodeListener(server, local, listenerOptions(settings, at.family === 'unix'))
 }
 
 class NodeListener implements ListenerHandle {
   readonly local: Address
   readonly unserved: { count: number; estimated: boolean } = { count: 0, estimated: false }
-  readonly #server: ReturnType<typeof createServer>
+  readonly #server: Server
   readonly #parked: Socket[] = []
   #events: { acceptable(): void } | undefined
   #error: unknown
@@ -316,7 +305,7 @@ class NodeListener implements ListenerHandle {
   /** Connections come from the runtime without something that they are made with. */
   #tunes: boolean
 
-  constructor(server: ReturnType<typeof createServer>, local: Address, options: Remembered) {
+  constructor(server: Server, local: Address, options: Remembered) {
     this.#server = server
     this.local = local
     this.options = options

@@ -5,7 +5,7 @@ import type { KeepAlive, OptionHandle } from '../driver.js'
 const KEEP_ALIVE_PARTS = { idle: 'keepAliveIdle', interval: 'keepAliveInterval', count: 'keepAliveCount' } as const
 
 /** What a driver throws for an option it does not have. */
-export function noSuchOption(name: string): Error {
+function noSuchOption(name: string): Error {
   return Object.assign(new Error(`${name} cannot be reached here`), { code: 'ENOPROTOOPT', option: name })
 }
 

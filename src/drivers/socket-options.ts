@@ -3,6 +3,8 @@
 import { Socket } from 'node:net'
 import type { DialSettings, KeepAlive, ListenSettings, OptionHandle } from '../driver.js'
 import { keepAliveOf, keepAliveValues, Remembered } from './remembered.js'
+import { refusal } from './refusal.js'
+import { onNode } from './runtime.js'
 
 /** Newer sockets have more (Node 25 and later). */
 interface Newer {
@@ -25,7 +27,6 @@ const SETTABLE: ReadonlySet<string> = new Set([
 
 /** Older runtimes take `reusePort` and do nothing (it came with 22.12 and 23.1). */
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
-const onNode = process.versions['bun'] === undefined && !('Deno' in globalThis)
 const hasReusePort = onNode && (major > 23 || (major === 23 && minor >= 1) || (major === 22 && minor >= 12))
 
 /** Options of the table that this version of the runtime does not have. */
@@ -79,7 +80,7 @@ export function tune(socket: Socket, values: ReadonlyMap<string, unknown>): void
 const DEFAULT_IDLE = 15_000
 
 function apply(socket: Socket, name: string, value: unknown): void {
-  if (socket.destroyed) throw Object.assign(new Error(`${name} of a socket that is closed`), { code: 'EBADF' })
+  if (socket.destroyed) throw refusal('EBADF', `${name} of a socket that is closed`)
   const newer = socket as unknown as Newer
   if (name === 'typeOfService') newer.setTypeOfService?.(value as number)
   else if (name === 'noDelay') {
