@@ -8,7 +8,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { testFiles } from './test.mjs'
+import { IN_FRONT, testFiles } from './test.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const cache = join(root, 'node_modules', '.cache', 'runtimes')
@@ -24,7 +24,7 @@ const runtimes = {
     binary: (name) => join(name, 'bin', 'node'),
     files: () => testFiles(),
     command: (files, report) => [
-      ...['--enable-source-maps', '--test', `--test-timeout=${LONGEST / 2}`, '--test-reporter=junit'],
+      ...['--enable-source-maps', ...IN_FRONT, '--test', `--test-timeout=${LONGEST / 2}`, '--test-reporter=junit'],
       ...[`--test-reporter-destination=${report}`, ...files],
     ],
   },

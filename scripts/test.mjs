@@ -12,6 +12,9 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 /** Milliseconds for one file, so that a test that hangs fails by name rather than by the patience of whoever waits. */
 const LONGEST = 300_000
 
+/** What is loaded before each test file. */
+export const IN_FRONT = ['--import', './build/test/support/unnoticed.js']
+
 /** The compiled test files, relative to the root, whose name contains one of `words` (all, without words). */
 export function testFiles(words = []) {
   return readdirSync(join(root, 'build', 'test'), { recursive: true })
@@ -91,7 +94,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     process.exit(1)
   }
   const flags = [
-    '--enable-source-maps',
+    ...['--enable-source-maps', ...IN_FRONT],
     '--test',
     '--test-reporter=spec',
     `--test-timeout=${LONGEST}`,

@@ -3,8 +3,6 @@
 import assert from 'node:assert/strict'
 import { Readable } from 'node:stream'
 import { describe, test } from 'node:test'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import {
   codecs,
   type Connection,
@@ -18,11 +16,8 @@ import {
 } from 'fairlead'
 import { memory, settle } from 'fairlead/testing'
 import { testCredentials } from './matrix.js'
+import { collect, nothingCollects } from './support/garbage.js'
 import { pairOver, pattern, rawPair, TRANSPORTS, until } from './support/pairs.js'
-
-setFlagsFromString('--expose-gc')
-const collect = runInNewContext('gc') as () => void
-const nothingCollects = process.versions['bun'] !== undefined || 'Deno' in globalThis
 
 function abandonedOf(network: Network): (TraceEvent & { type: 'abandoned' })[] {
   const events: (TraceEvent & { type: 'abandoned' })[] = []

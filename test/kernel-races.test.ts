@@ -11,14 +11,13 @@ import { readFile, rm } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { after, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { Worker } from 'node:worker_threads'
 import { codecs, type Connection, type Listener, Network, SocketError } from 'fairlead'
 import { Random, settle, type StreamHandle } from 'fairlead/testing'
 import { systemClock } from '#src/deadline.js'
 import type { System } from '#src/drivers/kernel-system.js'
 import { freshPath, removePaths, testCredentials } from './matrix.js'
+import { collect, nothingCollects } from './support/garbage.js'
 import { kernelMissing, type Watched, watchedKernel } from './support/kernel.js'
 import { hold } from './support/hold.js'
 import { pattern } from './support/pairs.js'
@@ -230,10 +229,7 @@ describe('descriptors of the kernel driver', { skip }, () => {
   })
 })
 
-setFlagsFromString('--expose-gc')
-const collect = runInNewContext('gc') as (o?: { type: 'minor' }) => void
-
-describe('memory of the kernel driver', { skip: skip || ('Deno' in globalThis && 'nothing collects on demand') }, () => {
+describe('memory of the kernel driver', { skip: skip || nothingCollects }, () => {
   /** Collects garbage before every call: the young most of the time, all of it now and then. */
   function collecting(system: System): Partial<System> {
     let calls = 0

@@ -2,8 +2,6 @@
 
 import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import {
   Broken,
   Busy,
@@ -21,6 +19,7 @@ import {
 import { connectHandles, connectionPair, memory, memoryPair, Random, settle, type TestPair, VirtualClock } from 'fairlead/testing'
 import { NETWORKS, removePaths, TRANSPORTS } from './matrix.js'
 import { DRIVERS, missing, networkOn } from './support/drivers.js'
+import { collect } from './support/garbage.js'
 import { clogWith, pairOver, pattern } from './support/pairs.js'
 import { hold } from './support/hold.js'
 
@@ -522,8 +521,6 @@ describe('a round', () => {
 
 describe('select', () => {
   test('what is selected from is not garbage, though nobody else refers to it', async () => {
-    setFlagsFromString('--expose-gc')
-    const collect = runInNewContext('gc') as () => void
     const network = new Network()
     const clients: Connection[] = []
     const echoes = (async () => {

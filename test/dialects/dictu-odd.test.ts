@@ -4,11 +4,10 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { describe, test } from 'node:test'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import type { Connection, DatagramSocket, Listener } from 'fairlead'
 import { fromBytes, Result, ResultSocket, Socket, type SocketObject, toBytes } from 'fairlead/dictu'
 import { Random, settle } from 'fairlead/testing'
+import { collect } from '../support/garbage.js'
 import { descriptors, pattern, until } from '../support/pairs.js'
 import { accepted, datagram, fatal, isLinux, kept, listening, loose, pair, portOf, refused, stream } from './dictu-sockets.js'
 
@@ -394,8 +393,6 @@ describe('dictu: peers that go', { skip: !isLinux }, () => {
   })
 
   test('sockets that nobody has any more are closed', { skip: !isNode }, async () => {
-    setFlagsFromString('--expose-gc')
-    const collect = runInNewContext('gc') as () => void
     const client = stream()
     const before = descriptors() as number
     const drop = async (): Promise<void> => {
@@ -416,8 +413,6 @@ describe('dictu: peers that go', { skip: !isLinux }, () => {
   })
 
   test('a socket that nobody has but a call that waits stays open', { skip: !isNode }, async () => {
-    setFlagsFromString('--expose-gc')
-    const collect = runInNewContext('gc') as () => void
     const { server, port } = await listening()
     const client = stream()
     const waiting = (async () => {

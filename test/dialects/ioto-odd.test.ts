@@ -4,8 +4,6 @@ import assert from 'node:assert/strict'
 import { closeSync, ftruncateSync, openSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { connect as dial, type Connection, listen as listenAt, network, type TraceEvent } from 'fairlead'
 import {
   R_ERR_BAD_ARGS,
@@ -56,11 +54,8 @@ import {
   type RFiber,
   type RSocket,
 } from 'fairlead/ioto'
+import { collect, nothingCollects } from '../support/garbage.js'
 import { connected, echo, fiberTest, folder, onFiber, pair, portOf, serving, text, WAYS } from './ioto-fibers.js'
-
-const nothingCollects = process.versions['bun'] !== undefined || 'Deno' in globalThis
-if (!nothingCollects) setFlagsFromString('--expose-gc')
-const collect: () => void = nothingCollects ? () => {} : runInNewContext('gc')
 
 /** Fills a connection whose peer does not read, until the system has no more room for it. */
 async function saturate(sp: RSocket): Promise<void> {
