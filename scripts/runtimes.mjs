@@ -24,7 +24,8 @@ const runtimes = {
     binary: (name) => join(name, 'bin', 'node'),
     files: () => testFiles(),
     command: (files, report) => [
-      ...['--enable-source-maps', ...IN_FRONT, '--test', `--test-timeout=${LONGEST / 2}`, '--test-reporter=junit'],
+      ...['--enable-source-maps', ...IN_FRONT, '--test', `--test-timeout=${LONGEST / 2}`, '--test-concurrency=2'],
+      '--test-reporter=junit',
       ...[`--test-reporter-destination=${report}`, ...files],
     ],
   },
