@@ -255,7 +255,9 @@ export class FrameOutput {
   }
 
   byte(value: number): void {
-    this.#slab[this.#reserve(1)] = value
+    // Before the slab is looked at, which may be another one from then on.
+    const at = this.#reserve(1)
+    this.#slab[at] = value
   }
 
   bytes(data: Uint8Array): void {

@@ -726,6 +726,32 @@ describe('codecs of your own', () => {
 })
 
 describe('the output', () => {
+  test('a byte and a number that just do not fit into the memory begun stand in the next, and the one before stays as it is', () => {
+    const appended: readonly [length: number, append: (output: FrameOutput) => void][] = [
+      [1, (output) => output.byte(7)],
+      [2, (output) => output.uint(0x0707, 2, false)],
+      [1, (output) => output.bytes(bytes(7))],
+      [1, (output) => output.text('\x07', 'utf8')],
+    ]
+    for (const [length, append] of appended) {
+      const output = new FrameOutput(8)
+      output.bytes(new Uint8Array(8).fill(1))
+      append(output)
+      assert.deepEqual([...output.join()], [...Array.from({ length: 8 }, () => 1), ...Array.from({ length }, () => 7)])
+    }
+  })
+
+  test('a message may end wherever the memory of the encoder does', () => {
+    for (const codec of [codecs.netstring(), codecs.varint(), codecs.lines(), codecs.nul()] as Codec<Uint8Array | string, string>[]) {
+      for (let length = 0; length < 300; length++) {
+        const message = 'x'.repeat(length)
+        const decoder = codec.decoder()
+        decoder.push(codec.encode(message))
+        assert.equal(Buffer.from(decoder.next() ?? '').toString(), message, `${codec.name}, ${length} bytes`)
+      }
+    }
+  })
+
   test('large pieces are kept as they are, small ones gathered, and any length can be cut off', () => {
     const random = numbers(7)
     for (let round = 0; round < 30; round++) {
