@@ -41,6 +41,40 @@ describe('choosing the kernel driver', { skip }, () => {
     assert.match(run(which, { FAIRLEAD_DRIVER: 'windows' }), /FAIRLEAD_DRIVER must be node or kernel, got "windows"/)
   })
 
+  test('descriptors that have run out before its first socket is opened are missed only for as long as they are', () => {
+    const program = `
+      import { closeSync, openSync } from 'node:fs'
+      import { Network } from 'fairlead'
+      import { kernel } from 'fairlead/kernel'
+      const network = new Network({ driver: kernel() })
+      for (let quiet = 0; quiet < 20; quiet++) {
+        await new Promise(setImmediate)
+        if (process.getActiveResourcesInfo().some((name) => name.startsWith('FSReq'))) quiet = 0
+      }
+      const files = []
+      const verbs = [() => network.listen('tcp://127.0.0.1:0'), () => network.bind('udp://127.0.0.1:0'), () => network.connect('tcp://127.0.0.1:1')]
+      const codes = []
+      const all = async () => {
+        for (const verb of verbs) codes.push(await verb().then((one) => one.close().then(() => 'open'), ({ code }) => code))
+      }
+      try {
+        for (;;) files.push(openSync('/dev/null'))
+      } catch {}
+      await all()
+      for (const file of files) closeSync(file)
+      await all()
+      console.log(...codes)`
+    const limited = spawnSync(
+      'sh',
+      ['-c', 'ulimit -n 64; exec "$@"', 'sh', process.execPath, '--no-warnings', '--input-type=module', '-e', program],
+      {
+        encoding: 'utf8',
+        cwd: new URL('.', import.meta.url),
+      },
+    )
+    assert.equal(limited.stdout + limited.stderr, 'EMFILE EMFILE EMFILE open open ECONNREFUSED\n')
+  })
+
   test('one for all networks of a thread', () => {
     assert.equal(kernel(), kernel())
   })

@@ -21,10 +21,14 @@ const guarantees: Guarantees = {
 }
 
 /**
- * Each kind of socket is loaded when the first one is opened: this module is part of every import of the package, for the sake
- * of a variable of the environment, and most programs never use it.
+ * The sockets are loaded when a driver is made: this module is part of every import of the package, for the sake of a variable
+ * of the environment, and most programs never use it.
  */
 export function driverOn(poll: Poll): Driver {
+  // Not when the first one is opened: what cannot be loaded for want of descriptors, Node never loads again.
+  const sockets = [import('./kernel-dial.js'), import('./kernel-listener.js'), import('./kernel-bind.js'), import('./kernel-adopt.js')]
+  // Who opens one is told why not.
+  for (const loading of sockets) loading.catch(() => {})
   return {
     name: 'kernel',
     guarantees,
@@ -43,10 +47,15 @@ function dial(poll: Poll, to: Address, settings: DialSettings, done: (error: unk
   if (dialling !== undefined) return dialling.dial(poll, to, settings, done)
   let cancel: (() => void) | undefined
   let isCancelled = false
-  void import('./kernel-dial.js').then((module) => {
-    dialling = module
-    if (!isCancelled) cancel = module.dial(poll, to, settings, done)
-  }, done)
+  import('./kernel-dial.js').then(
+    (module) => {
+      dialling = module
+      if (!isCancelled) cancel = module.dial(poll, to, settings, done)
+    },
+    (error) => {
+      if (!isCancelled) done(error)
+    },
+  )
   return () => {
     isCancelled = true
     cancel?.()
