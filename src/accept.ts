@@ -721,6 +721,11 @@ export class Listener implements Owned, Watched {
     try {
       const wait: Wait = { signal: this.#handshakes.signal }
       const { handle, info } = await secure(raw, tls, { clock, wait, facts })
+      // It may have ended since, in this very turn.
+      if (this.#refusal !== undefined) {
+        handle.destroy(true)
+        throw again(this.#refusal, facts)
+      }
       const heir = { id, openedAt, bytesRead: 0, bytesWritten: 0 }
       const connection = this.#connection(handle, { ...this.#birth, security: info, heir })
       if (connection === undefined) throw again(this.#refusal ?? new Closed('OWNER_ENDED', CODES.Closed.OWNER_ENDED), facts)

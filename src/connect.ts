@@ -198,9 +198,11 @@ class Race {
       confirm?.(handle, running.address)
     } catch (error) {
       handle.destroy(true)
-      this.#failed(running, error)
+      if (!running.over) this.#failed(running, error)
       return
     }
+    // A policy is code of others, which may have ended the race.
+    if (running.over) return handle.destroy(true)
     this.#settle(running)
     this.#finish()
     this.#resolve({ handle, address: running.address, attempts: this.#failures.map(({ attempt }) => attempt) })

@@ -569,10 +569,15 @@ export class Connection implements Owned, Watched {
     try {
       const ends = signal ? AbortSignal.any([signal, this.signal]) : this.signal
       const { handle, info } = await secure(this.#life.handle, tls, { clock, wait: { ...wait, signal: ends }, facts, first })
+      // It may have been ended since, in this very turn.
+      if (this.#life.report?.reason !== undefined) {
+        handle.destroy(true)
+        throw this.#life.report.reason
+      }
       this.#life.hand(consumed)
       return this.#heir(handle, { ...this.#life.legacy, security: info }, where)
     } catch (error) {
-      // Ended from outside, by its owner perhaps, while the handshake was under way.
+      // Ended from outside, by its owner perhaps, while the handshake was under way or just done.
       if (this.#life.report?.reason !== undefined) throw again(this.#life.report.reason, facts)
       this.#life.finish({ clean: false, unsent: 0, reason: broken(error, facts) }, true)
       throw error

@@ -266,11 +266,14 @@ export interface ServerSettings extends Prepared {
  */
 export class ServerTls {
   readonly role = 'server'
+  readonly #handshakeTimeout: number | undefined
   #settings: ServerSettings
   /** What opens the tickets of clients that were served under the same settings. */
   #tickets: { policy: string; keys: Buffer; id: string } | undefined
 
-  constructor(o: ServerTlsOptions) {
+  /** @param handshakeTimeout of settings that name none, milliseconds, default 10,000 */
+  constructor(o: ServerTlsOptions, handshakeTimeout?: number) {
+    this.#handshakeTimeout = handshakeTimeout
     this.#settings = this.#load(o)
   }
 
@@ -289,7 +292,7 @@ export class ServerTls {
 
   #load(o: ServerTlsOptions): ServerSettings {
     refuseUnknown(o, SERVER_TLS_OPTIONS, 'tls')
-    const prepared = check(o)
+    const prepared = check(o, this.#handshakeTimeout)
     const { sni } = o
     const clientCert = oneOf('clientCert', o.clientCert ?? 'none', CLIENT_CERT)
     const settings = contextSettings(o)
@@ -315,7 +318,7 @@ export class ServerTls {
 
 /** The settings of a server, loaded unless they are already; `handshakeTimeout` where they name none. */
 export function prepareServer(o: ServerTlsOptions | ServerTls, handshakeTimeout?: number): ServerTls {
-  return o instanceof ServerTls ? o : new ServerTls({ ...o, handshakeTimeout: o.handshakeTimeout ?? handshakeTimeout })
+  return o instanceof ServerTls ? o : new ServerTls(o, handshakeTimeout)
 }
 
 type Choose = NonNullable<ServerSettings['choose']>

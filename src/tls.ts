@@ -112,7 +112,7 @@ export async function secure(below: StreamHandle, settings: ClientTls | ServerTl
   const facts: ErrorFacts = { phase: 'tls', ...o.facts }
   const about = () => ({ op: 'handshake', ...facts })
   const limit = chosen.handshakeTimeout
-  const { timeout = limit } = o.wait ?? {}
+  const timeout = o.wait?.timeout ?? limit
   const wait: Wait = { ...o.wait, timeout: timeout > limit ? limit : timeout }
   const carrier = carry(below, chosen.allowTruncation, o)
   try {

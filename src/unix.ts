@@ -169,15 +169,18 @@ class Place {
   /** Binds at the path itself. Between bind and chmod the permissions are those of the umask. */
   async listenInPlace(): Promise<ListenerHandle> {
     const { path } = this.#at
+    let handle: ListenerHandle | undefined
     try {
       const stale = await this.#findStale()
       if (stale !== undefined && isStill(stale, path)) attempt(() => unlinkSync(path))
-      const handle = await this.#driver.listen(this.#at, this.#settings)
+      handle = await this.#driver.listen(this.#at, this.#settings)
       const made = identityOf(path)
       if (made === undefined) return handle
+      owning(handle, this.#at, made, true)
       await chmod(path, this.#mode)
-      return owning(handle, this.#at, made, true)
+      return handle
     } catch (error) {
+      if (handle !== undefined) await closing(handle)
       throw this.#failure(error)
     }
   }

@@ -438,6 +438,35 @@ test('connections whose handshake is done and that nobody takes are dropped at t
   assert.deepEqual([accepted.length, closed.length], [3, 2])
 })
 
+test('a listener that is closed in the very turn in which a handshake is done keeps no connection that nobody can take', async (t) => {
+  const { net, events, issued } = await tls(t)
+  const { cert, key } = issued
+  for (let later = 0; later < 16; later++) {
+    // With TLS 1.2 this is told in the turn in which the server's part is done.
+    const closeLater = async () => {
+      for (let turns = 0; turns < later; turns++) await undefined
+      await listener.close()
+    }
+    const settings = { cert, key, maxVersion: 'TLSv1.2', keylog: () => void closeLater() } as const
+    const listener = await net.listen('tls://127.0.0.1:0', { tls: settings })
+    const accepting = listener.accept().then(
+      (connection) => connection.close(),
+      () => undefined,
+    )
+    const connecting = net.connect(listener.endpoint, { tls: { verify: false }, timeout: 3_600_000 }).then(
+      (connection) => connection.read({ timeout: 3_600_000 }).catch(() => null),
+      () => null,
+    )
+    await accepting
+    await until(() => listener.stats.handshaking === 0)
+    await settle(20)
+    const accepted = ofType(events, 'open').filter((event) => event.listener === listener.id)
+    const left = accepted.filter((event) => !ofType(events, 'close').some(({ id }) => id === event.id))
+    assert.deepEqual([accepted.length, left.length, listener.stats.ready], [1, 0, 0], `${later} turns later`)
+    await connecting
+  }
+})
+
 test('new TLS settings hold from the next handshake on; settings that cannot be used change nothing', async (t) => {
   const { net, listener, secure, issued } = await tls(t)
   const [before] = await Promise.all([listener.accept(), secure()])

@@ -13,7 +13,7 @@ import { Broken, EXIT_CODES } from 'fairlead'
 import { Cutter } from '#src/cli/datagrams.js'
 import { join as joined, type Stream } from '#src/cli/join.js'
 import { clientTls } from '#src/cli/security.js'
-import { fairlead, folder, listeningAt, Output, shell } from './e2e/program.js'
+import { fairlead, folder, listeningAt, Output, peerProgram, shell } from './e2e/program.js'
 import { accepted, authority, closing, credentials, dialled, digest, echo, everything, listening, PAYLOAD } from './e2e/sockets.js'
 
 const lines = (text: string): Record<string, unknown>[] =>
@@ -329,7 +329,7 @@ describe('local ends', () => {
     const path = named(t)
     const server = createServer()
     const at = await listening(t, server)
-    const late = fairlead(t, ['connect', '--timeout', '300ms', at, `file:${path}`])
+    const late = fairlead(t, ['connect', '--timeout', '300ms', await listening(t, createServer()), `file:${path}`])
     assert.equal(await late.exited, EXIT_CODES.DeadlineError)
     const coming = accepted(server)
     const stopped = fairlead(t, ['connect', at, `file:${path}`])
@@ -356,6 +356,28 @@ describe('local ends', () => {
     await reader.out.until(/ready/)
     assert.equal((await fairlead(t, ['send', '-', at]).finish('bytes').result()).code, 0)
     await reader.out.until(/bytes/)
+  })
+
+  test('a terminal gets everything at its own pace, as a file and as a descriptor', async (t) => {
+    if (peerProgram(t, 'socat') === undefined) return
+    const terminal = shell(t, 'exec socat -d -d -u PTY,rawer STDOUT')
+    await terminal.err.until(/starting data transfer loop/)
+    const [, path = ''] = await terminal.err.until(/PTY is (\S+)/)
+    const text = `${'some text'.repeat(30_000)}\n`
+    const server = createServer((socket) => void socket.on('error', () => undefined).write(text))
+    const program = shell(t, `exec fairlead connect ${await listening(t, server)} fd:5 5<>${path}`)
+    const first = await Promise.race([terminal.out.until(/\n/), program.exited])
+    assert.ok(typeof first === 'object', program.err.text)
+    program.interrupt()
+    assert.equal(await program.exited, EXIT_CODES.Cancelled, program.err.text)
+
+    const receiver = fairlead(t, ['listen', 'tcp://127.0.0.1:0', `file:${path}`])
+    const { code, err } = await fairlead(t, ['send', '-', await listeningAt(receiver)])
+      .finish(text)
+      .result()
+    assert.equal(code, 0, err + receiver.err.text)
+    await terminal.out.until(/\n[^]*\n/)
+    assert.ok(terminal.out.text === text + text)
   })
 
   test('relay between two local ends', async (t) => {

@@ -612,6 +612,30 @@ describe('the error of a failed dial', () => {
     assert.ok((all.cause as AggregateError).errors.every((one) => one instanceof Denied))
   })
 
+  test('a policy that cancels the dial it is asked about leaves no connection open', async () => {
+    const driver = new Scripted(new VirtualClock(), { '192.0.2.12:80': { after: 10, with: 'open' } })
+    const cancelling = new AbortController()
+    let asked = 0
+    const racing = refusal(
+      dialEndpoint({
+        endpoint: parseEndpoint('tcp://192.0.2.12:80'),
+        driver,
+        resolver: names([]),
+        clock: driver.clock,
+        settings,
+        policy: () => {
+          if (++asked === 2) cancelling.abort()
+          return true
+        },
+        wait: { signal: cancelling.signal },
+      }),
+    )
+    await driver.clock.advance(10)
+    assert.ok((await racing) instanceof Cancelled)
+    assert.equal(asked, 2)
+    assertClean(driver, 0)
+  })
+
   test('only addresses of the family of "from" are dialled', async () => {
     const driver = new Scripted(new VirtualClock(), () => ({ after: -1, with: 'open' }))
     const request = {

@@ -366,6 +366,19 @@ describe('the service on datagrams', () => {
     assert.equal(heard.at(-1), 'guest-2: from a datagram')
   })
 
+  test('who is let in while a crowd comes over streams is not told that a line was dropped which is none', async (t) => {
+    const { come, room, clock } = await datagrams(t)
+    for (let i = 0; i < 30; i++) room.enter('TCP', { send: () => undefined, close: () => undefined })
+    const [joins, speaks] = [await come(), await come()]
+    await joins.send('/join\n')
+    await speaks.send('hello\n')
+    assert.match((await joins.heard()).join(''), /^\* Welcome[^\n]*\n\* guest-32 came in over UDP\n$/)
+    assert.match((await speaks.heard()).join(''), /^\* Welcome[^\n]*\n\* Slower, please[^\n]*\n$/)
+    await clock.advance(1_000)
+    await speaks.send('hello\n')
+    assert.equal(await joins.until(/:/), 'guest-32: hello\n')
+  })
+
   test('a datagram of several lines is several lines, and one that is too long is refused politely', async (t) => {
     const { come } = await datagrams(t)
     const [a, b] = [await come(), await come()]

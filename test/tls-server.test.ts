@@ -3,7 +3,7 @@ import { constants } from 'node:crypto'
 import { test } from 'node:test'
 import * as tls from 'node:tls'
 import { Duplex } from 'node:stream'
-import { type Connection, Network } from 'fairlead'
+import { type Connection, Network, type SocketError } from 'fairlead'
 import { memory, settle, VirtualClock } from 'fairlead/testing'
 import { systemClock } from '#src/deadline.js'
 import type { Clock, StreamHandle } from '#src/driver.js'
@@ -369,6 +369,67 @@ test('a handshakeTimeout that is undefined is that of the network, for clients a
   assert.equal(held.length, 3)
   await network.end({ abort: true })
   await accepting
+})
+
+test('new settings of a listener that name no handshakeTimeout have that of the network, as the first ones had', async () => {
+  const clock = new VirtualClock()
+  const network = new Network({ driver: memory(), clock, limits: { handshake: 50 } })
+  const { cert, key } = (await world()).server
+  const listener = await network.listen('tls://127.0.0.1:0', { tls: { cert, key } })
+  listener.reloadTls({ cert, key })
+  const accepting = listener.accept().catch(() => undefined)
+  const silent = await network.connect(listener.endpoint.replace('tls:', 'tcp:'))
+  await settle(3)
+  assert.equal(listener.stats.handshaking, 1)
+  await clock.advance(50)
+  assert.equal(listener.stats.handshaking, 0)
+  assert.equal(await silent.read().catch(() => null), null)
+  await network.end({ abort: true })
+  await accepting
+})
+
+test('a timeout that is null leaves a handshake the time that it has', async () => {
+  const clock = new VirtualClock()
+  const network = new Network({ driver: memory(), clock, limits: { handshake: 50 } })
+  const listener = await network.listen('tcp://127.0.0.1:0')
+  const [client, silent] = await Promise.all([network.connect(listener.endpoint), listener.accept()])
+  const upgrading = assert.rejects(client.startTls({ serverName: HOST, timeout: null as never }), { name: 'DeadlineError', phase: 'tls' })
+  await settle(3)
+  await clock.advance(50)
+  await network.end({ abort: true })
+  await upgrading
+  assert.equal(silent.state, 'closed')
+})
+
+test('an upgrade that is aborted in the very turn in which its handshake is done fails, and otherwise is one that talks', async () => {
+  const { cert, key } = (await world()).server
+  const outcomes = new Set<string>()
+  for (let later = 0; later < 16; later++) {
+    await using network = new Network({ driver: memory() })
+    const listener = await network.listen('tcp://127.0.0.1:0')
+    const [client, server] = await Promise.all([network.connect(listener.endpoint), listener.accept()])
+    // With TLS 1.2 this is told in the turn in which the server's part is done.
+    const abortLater = async () => {
+      for (let turns = 0; turns < later; turns++) await undefined
+      server.abort()
+    }
+    const sent = server.startTls({ cert, key, maxVersion: 'TLSv1.2', keylog: () => void abortLater() }).then(
+      async (upgraded) => {
+        await upgraded.write('done')
+        await upgraded.flush()
+        return 'done'
+      },
+      (error: SocketError) => (error.code === 'ABORTED' ? '' : error.code),
+    )
+    const got = client.startTls({ verify: false }).then(
+      async (upgraded) => Buffer.from((await upgraded.read().catch(() => null)) ?? '').toString(),
+      () => '',
+    )
+    const outcome = await Promise.all([sent, got])
+    assert.equal(outcome[0], outcome[1], `${later} turns later`)
+    outcomes.add(outcome[0])
+  }
+  assert.deepEqual([...outcomes], ['', 'done'])
 })
 
 const ENDINGS: readonly (readonly [string, (ends: { a: Peer; b: Peer }) => Promise<void>])[] = [

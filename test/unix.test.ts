@@ -21,6 +21,7 @@ import { join, relative } from 'node:path'
 import { createInterface } from 'node:readline'
 import { test, type TestContext } from 'node:test'
 import { AddressError, type Listener, Network, OptionError, SystemFailure } from 'fairlead'
+import type { Address } from '#src/address.js'
 import type { ListenSettings } from '#src/driver.js'
 import { listenUnix } from '#src/unix.js'
 import { hold } from './support/hold.js'
@@ -313,6 +314,29 @@ test('where there is no room for a longer path the socket is bound in place, and
   assert.deepEqual(readdirSync(deep), [])
   writeFileSync(path, '')
   await assert.rejects(net.listen(`unix:${path}`), { code: 'ENOTSOCK' })
+})
+
+test('a socket bound in place that cannot be given its permissions is closed', async (t) => {
+  const { net, folder } = bench(t)
+  const deep = join(folder, 'd'.repeat(99 - folder.length))
+  mkdirSync(deep)
+  const path = join(deep, 'a.sock')
+  const closed: boolean[] = []
+  const hostile = async (at: Address, o: ListenSettings) => {
+    const handle = await net.driver.listen(at, o)
+    const close = handle.close.bind(handle)
+    // As another process could that may write here.
+    unlinkSync(path)
+    symlinkSync('nowhere', path)
+    const noted = (done: () => void) => {
+      closed.push(true)
+      close(done)
+    }
+    return Object.assign(handle, { close: noted })
+  }
+  const driver = Object.create(net.driver, { listen: { value: hostile } }) as typeof net.driver
+  await assert.rejects(listenUnix(driver, { family: 'unix', path, abstract: false }, settings, {}), { code: 'ENOENT', op: 'listen' })
+  assert.deepEqual(closed, [true])
 })
 
 test('an abstract name needs no path', { skip: process.platform === 'linux' ? false : 'Linux only' }, async (t) => {

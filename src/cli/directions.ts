@@ -4,7 +4,7 @@ import { closeSync, constants, fstatSync, openSync, read, write } from 'node:fs'
 import { Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
 import { StringDecoder } from 'node:string_decoder'
-import { isatty, ReadStream } from 'node:tty'
+import { isatty, ReadStream, WriteStream } from 'node:tty'
 import { Broken, type CodeOf, CODES, printable, SystemFailure } from '../index.js'
 import { ReaderGone } from './join.js'
 
@@ -346,8 +346,8 @@ export function sourceOf(name: string, fd: number): Source {
 export function sinkOf(name: string, fd: number): Sink {
   const stat = fstatSync(fd)
   if (isatty(fd)) {
-    // The shell goes on using the terminal, so nothing is closed.
-    return fd === 1 ? new NodeSink(name, process.stdout, () => undefined) : new FileSink(name, fd, () => undefined)
+    // The shell goes on using the terminal, so nothing is closed. Not a file: reading makes the descriptor one that never waits.
+    return new NodeSink(name, fd === 1 ? process.stdout : new WriteStream(fd), () => undefined)
   }
   if (stat.isSocket()) {
     const socket = new Socket({ fd, readable: false, writable: true, allowHalfOpen: true })

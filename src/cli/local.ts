@@ -1,7 +1,7 @@
 /** Ends on this machine that are not sockets of the network: standard streams, descriptors, files and programs. */
 
 import { type ChildProcess, spawn } from 'node:child_process'
-import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } from 'node:fs'
 import { isatty } from 'node:tty'
 import { printable, SystemFailure } from '../index.js'
 import {
@@ -122,8 +122,7 @@ function directionsOf(fd: number): { reads: boolean; writes: boolean } {
 /** A file that is sent. What comes back is counted and dropped. */
 export function fileToSend(path: string): LocalStream {
   const name = `file:${printable(path)}`
-  // A named pipe that nobody writes to would not even let itself be opened, and Ctrl-C would wait with it.
-  const fd = opened(name, path, constants.O_RDONLY | constants.O_NONBLOCK)
+  const fd = opened(name, path, constants.O_RDONLY)
   const source = sourceOf(name, fd)
   return new LocalStream(name, { source }, source instanceof FileSource ? { release: closer(fd, source) } : {})
 }
@@ -135,7 +134,7 @@ const begun: Set<string> = new Set()
 export function fileToReceive(path: string): LocalStream {
   const name = `file:${printable(path)}`
   // Append, also the first: several clients at once must not write over each other.
-  const append = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NONBLOCK
+  const append = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND
   const fd = opened(name, path, begun.has(path) ? append : append | constants.O_TRUNC)
   begun.add(path)
   const source = new Receipt()
@@ -146,7 +145,10 @@ export function fileToReceive(path: string): LocalStream {
 
 function opened(name: string, path: string, flags: number): number {
   try {
-    return openSync(path, flags, 0o666)
+    // A named pipe without anybody at its other end would not even let itself be opened, and Ctrl-C would wait with it. What is
+    // no pipe is read and written by waiting for it: a terminal or a serial line has no room now and then.
+    const nonblock = statSync(path, { throwIfNoEntry: false })?.isFIFO() ? constants.O_NONBLOCK : 0
+    return openSync(path, flags | nonblock, 0o666)
   } catch (error) {
     throw failed(error, 'open', name)
   }

@@ -126,7 +126,8 @@ export class DatagramTalk {
     const visit: Visit = { guest: this.#room.enter('UDP', new Mailbox(this.#socket, from)), heardAt: 0 }
     // What lets a guest in is not for the room.
     const line = text.trim()
-    this.#hear(name, visit, /^\/join\b/.test(line) || this.#codes(name).includes(line) ? '' : text)
+    if (line === '' || /^\/join\b/.test(line) || this.#codes(name).includes(line)) this.#renew(name, visit)
+    else this.#hear(name, visit, text)
   }
 
   /** Gives out a code, in no more bytes than there were in the question. */

@@ -4,9 +4,8 @@ import assert from 'node:assert/strict'
 import { describe } from 'node:test'
 import { bind } from 'fairlead'
 import { _, after, erlang, gen_tcp, gen_udp, inet, type IpTuple, receive, self, spawn } from 'fairlead/erlang'
-import { bytes, LOCAL, ok, test } from './erlang-worlds.js'
+import { bytes, LOCAL, ok, soon, test } from './erlang-worlds.js'
 
-const soon = after(5_000, () => assert.fail('no message came'))
 const HERE: IpTuple = [127, 0, 0, 1]
 
 async function udp<const O extends readonly gen_udp.UdpOption[]>(options: O) {

@@ -27,9 +27,8 @@ import {
   spawn_monitor,
   unlink,
 } from 'fairlead/erlang'
-import { bytes, LOCAL, ok, test } from './erlang-worlds.js'
+import { bytes, LOCAL, ok, soon, test } from './erlang-worlds.js'
 
-const soon = after(5_000, () => assert.fail('no message came'))
 const forever = () => receive('never')
 
 describe('receive', () => {
@@ -119,15 +118,16 @@ describe('receive', () => {
     assert.equal(await receive(_, after(0)), 'timeout')
   })
 
-  test('a mailbox of 100,000 messages is read from its front, its middle and its end', { timeout: 20_000 }, async () => {
+  test('a mailbox of 100,000 messages is read from its front, its middle and its end', async () => {
     const many = 100_000
     for (let i = 0; i < many; i++) erlang.send(self(), i)
     assert.equal(await receive(many - 1), many - 1)
     assert.equal(await receive(50_000), 50_000)
-    const start = performance.now()
+    const start = process.cpuUsage()
     for (let i = 0; i < many - 1; i++) if (i !== 50_000) assert.equal(await receive(), i)
-    // A tenth of a second; of the square of their number it would be ten.
-    assert.ok(performance.now() - start < 3_000, `${performance.now() - start} ms`)
+    // Of the processor, whatever else it does: a tenth of a second; of the square of their number it would be ten.
+    const { user } = process.cpuUsage(start)
+    assert.ok(user < 3_000_000, `${user} us`)
     assert.equal(await receive(_, after(0)), 'timeout')
   })
 
@@ -217,13 +217,13 @@ describe('exit and links', () => {
   test('a process that was ended from outside stops at its next call', async () => {
     let went = 'nowhere'
     const [pid, ref] = spawn_monitor(async () => {
-      await receive('go', after(20))
+      await receive('go', after(200))
       went = 'on'
     })
     await receive(after(1))
     exit(pid, 'kill')
     await receive(['DOWN', ref, _, _, _], soon)
-    await receive(after(40))
+    await receive(after(250))
     assert.equal(went, 'nowhere')
   })
 
@@ -339,7 +339,7 @@ describe('sockets of processes', () => {
     })
   }
 
-  test('a loop that only looks for messages sees what arrives at a socket', { timeout: 10_000 }, async () => {
+  test('a loop that only looks for messages sees what arrives at a socket', async () => {
     const listening = ok(await gen_tcp.listen(0, [LOCAL]))
     const accepting = gen_tcp.accept(listening)
     const client = ok(await gen_tcp.connect('127.0.0.1', ok(inet.port(listening)), []))
@@ -352,7 +352,7 @@ describe('sockets of processes', () => {
     for (const one of [client, accepted, listening]) await inet.close(one)
   })
 
-  test('processes that talk to one another without end leave sockets and timers their turns', { timeout: 10_000 }, async () => {
+  test('processes that talk to one another without end leave sockets and timers their turns', async () => {
     const listening = ok(await gen_tcp.listen(0, [LOCAL]))
     const accepting = gen_tcp.accept(listening)
     const client = ok(await gen_tcp.connect('127.0.0.1', ok(inet.port(listening)), []))

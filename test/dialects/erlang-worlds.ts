@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { test as nodeTest, type TestContext, type TestOptions } from 'node:test'
 import { type Connection, listen as coreListen } from 'fairlead'
 import {
+  after,
   type Data,
   type Failure,
   gen_tcp,
@@ -38,6 +39,9 @@ export function ok<T>(result: Ok<T> | Failure<unknown>): T {
   assert.equal(result[0], 'ok', `expected ok, got ${JSON.stringify(result)}`)
   return result[1] as T
 }
+
+/** For what comes at once, be the machine as busy as it may. */
+export const soon = after(30_000, () => assert.fail('no message came'))
 
 export const bytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'latin1'))
 export const LOCAL: readonly ['ip', readonly [127, 0, 0, 1]] = ['ip', [127, 0, 0, 1]]

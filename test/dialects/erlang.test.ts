@@ -4,26 +4,10 @@ import assert from 'node:assert/strict'
 import { describe } from 'node:test'
 import { connect as dial, listen as coreListen } from 'fairlead'
 import * as erlangDoor from 'fairlead/erlang'
-import {
-  _,
-  after,
-  accept,
-  close,
-  connect,
-  controlling_process,
-  erlang,
-  format_error,
-  gen_tcp,
-  inet,
-  listen,
-  peername,
-  pid,
-} from 'fairlead/erlang'
+import { _, accept, close, connect, controlling_process, erlang, format_error, gen_tcp, inet, listen, peername, pid } from 'fairlead/erlang'
 import { port, receive, recv, self, send, setopts, sockname, spawn, ssl, SSL_REASONS, type SslReason } from 'fairlead/erlang'
 import { developmentAuthority, type IssueOptions } from 'fairlead/testing'
-import { bytes, LOCAL, ok, test, theFiles } from './erlang-worlds.js'
-
-const soon = after(5_000, () => assert.fail('no message came'))
+import { bytes, LOCAL, ok, soon, test, theFiles } from './erlang-worlds.js'
 
 async function own() {
   const { cert, key } = await theFiles()
@@ -98,12 +82,13 @@ describe('the promise', () => {
     const owner = spawn(async () => {
       const [, , data] = await receive(['ssl', server, _], soon)
       erlang.send(main, data)
-      await receive('end', soon)
+      await receive('end')
     })
     assert.equal(controlling_process(server, owner), 'ok')
     await send(client, 'mine')
     assert.equal(await receive('mine', soon), 'mine')
     assert.deepEqual(controlling_process(server, self()), ['error', ['badcall', ['inhibit_msgs', self()]]])
+    erlang.send(owner, 'end')
     for (const socket of [client, server, listening]) await close(socket)
   })
 })

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { describe } from 'node:test'
+import { after, describe } from 'node:test'
 import { connect as dial, listen as listenAt } from 'fairlead'
 import {
   R_ERR_CANT_COMPLETE,
@@ -139,9 +139,13 @@ describe('ioto: TLS with peers that misbehave', () => {
   })
 })
 
+const running: ChildProcessWithoutNullStreams[] = []
+after(() => running.forEach((peer) => peer.kill('SIGKILL')))
+
 /** A server of openssl on a free port. */
 async function opensslServer(...more: string[]): Promise<{ peer: ChildProcessWithoutNullStreams; port: number; output: () => string }> {
   const peer = spawn('openssl', ['s_server', '-accept', '127.0.0.1:0', '-cert', CERT, '-key', KEY, '-CAfile', CA, ...more])
+  running.push(peer)
   let out = ''
   const port = await new Promise<number>((resolve) =>
     peer.stdout.on('data', (part: Buffer) => {
@@ -171,13 +175,14 @@ describe('ioto against openssl', { skip: spawnSync('openssl', ['version']).statu
 
     fiberTest(`a server of openssl that wants a certificate, ${version}`, async (made) => {
       const { peer, port, output } = await opensslServer('-Verify', '1', '-naccept', '1', version)
+      const over = once(peer, 'close')
       const own = await authority.issue({ purpose: 'client' })
       const sp = await client(made, port, (it) => rSetSocketCerts(it, file(own.key), file(own.cert), null))
       assert.equal(await rWriteSocket(sp, 'from here\n', 10), 10)
       peer.stdin.write('hello')
       await hello(sp)
       await rFreeSocket(sp)
-      await once(peer, 'close')
+      await over
       assert.match(output(), /from here/)
     })
 

@@ -26,6 +26,7 @@ import {
   type RSocket,
 } from 'fairlead/ioto'
 import { testCredentials } from '../matrix.js'
+import { hasIpv6 } from '../support/ipv6.js'
 import { fiberTest, files, pair, portOf, text } from './ioto-fibers.js'
 
 describe('ioto: the examples of the documentation', () => {
@@ -44,14 +45,15 @@ describe('ioto: the examples of the documentation', () => {
     }
     const listener = made()
     assert.equal(await rListenSocket(listener, null, 0, connectionHandler, data), 0)
-    for (const host of ['localhost', '127.0.0.1', '::1']) {
+    const hosts = ['localhost', '127.0.0.1', ...(hasIpv6 ? ['::1'] : [])]
+    for (const host of hosts) {
       const sock = made()
       const status = await rConnectSocket(sock, host, portOf(listener), 0)
       if (status < 0) assert.fail(`${host}: ${rGetSocketError(sock)}`)
       const buf = new Uint8Array(6)
       assert.equal(await rReadSocket(sock, buf, 6, 0), 6)
     }
-    assert.equal(data.served, 3)
+    assert.equal(data.served, hosts.length)
   })
 
   fiberTest('testing a socket, closing and freeing it', async (made) => {

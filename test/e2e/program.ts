@@ -85,7 +85,9 @@ export class Program {
     this.err = new Output(stderr as Readable)
     this.exited = new Promise((resolve, reject) => {
       this.child.once('error', reject)
-      this.child.once('exit', (code, signal) => resolve(code ?? (signal as string)))
+      // What it wrote before is in the pipes then, which the event loop looks at in its next turn.
+      const told = (result: number | string) => setImmediate(() => setImmediate(() => resolve(result)))
+      this.child.once('exit', (code, signal) => told(code ?? (signal as string)))
     })
     t.after(async () => {
       this.kill('SIGKILL')

@@ -127,8 +127,8 @@ describe('up', () => {
     await once(bound, 'listening')
     t.after(() => bound.close())
     const { program, endpoints } = await up(t, ['--tcp-port', String(port), '--udp-port', String(bound.address().port)])
-    assert.match(program.err.text, new RegExp(`tcp://127\\.0\\.0\\.1:${port} is taken; using a free port`))
-    assert.match(program.err.text, new RegExp(`udp://127\\.0\\.0\\.1:${bound.address().port} is taken; using a free port`))
+    await program.err.until(`tcp://127.0.0.1:${port} is taken; using a free port`)
+    await program.err.until(`udp://127.0.0.1:${bound.address().port} is taken; using a free port`)
     assert.notEqual(endpoints[0], `tcp://127.0.0.1:${port}`)
   })
 

@@ -1,6 +1,5 @@
 /** What this machine lets tests do. */
 
-import { networkInterfaces } from 'node:os'
 import { foreign } from '#src/drivers/kernel-foreign.js'
 import { LINUX } from '#src/drivers/kernel-layout.js'
 import { Block } from '#src/drivers/kernel-memory.js'
@@ -22,5 +21,4 @@ export const mayMark: boolean = (() => {
   }
 })()
 
-/** Whether this machine has IPv6 at all. */
-export const hasIpv6: boolean = Object.values(networkInterfaces()).some((all) => all?.some(({ address }) => address === '::1'))
+export { hasIpv6 } from './ipv6.js'
