@@ -285,6 +285,15 @@ describe('pipes', () => {
     assert.equal(code, 0, err)
     assert.match((await fairlead(t, ['connect', at, 'fd:99']).result()).err, /fd:99.*EBADF/)
   })
+
+  test('a socket as an open descriptor, in both directions', async (t) => {
+    const program = fairlead(t, ['connect', await listening(t, echo()), 'fd:3'], { stdio: ['pipe', 'pipe', 'pipe', 'pipe'] })
+    const socket = program.child.stdio[3] as Socket
+    socket.end('both ways')
+    assert.equal((await everything(socket)).toString(), 'both ways')
+    const { code, err } = await program.result()
+    assert.equal(code, 0, err)
+  })
 })
 
 describe('local ends', () => {

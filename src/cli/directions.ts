@@ -343,6 +343,12 @@ export function sourceOf(name: string, fd: number): Source {
   return new FileSource(name, fd)
 }
 
+/** Both directions of a socket in one: the runtime takes a descriptor once. */
+export function socketOf(name: string, fd: number): { source: Source; sink: Sink } {
+  const socket = new Socket({ fd, readable: true, writable: true, allowHalfOpen: true })
+  return { source: new NodeSource(name, socket), sink: new NodeSink(name, socket, () => endOf(socket)) }
+}
+
 export function sinkOf(name: string, fd: number): Sink {
   const stat = fstatSync(fd)
   if (isatty(fd)) {

@@ -14,6 +14,7 @@ import {
   Receipt,
   type Sink,
   sinkOf,
+  socketOf,
   type Source,
   sourceOf,
   TerminalSink,
@@ -96,11 +97,11 @@ export function descriptor(fd: number): LocalStream {
   const name = `fd:${fd}`
   try {
     const { reads, writes } = directionsOf(fd)
-    return new LocalStream(
-      name,
-      { source: reads ? sourceOf(name, fd) : undefined, sink: writes ? sinkOf(name, fd) : undefined },
-      { isOutput: writes },
-    )
+    const parts =
+      reads && writes && fstatSync(fd).isSocket()
+        ? socketOf(name, fd)
+        : { source: reads ? sourceOf(name, fd) : undefined, sink: writes ? sinkOf(name, fd) : undefined }
+    return new LocalStream(name, parts, { isOutput: writes })
   } catch (error) {
     throw failed(error, 'open', name)
   }

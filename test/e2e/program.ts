@@ -77,7 +77,7 @@ export class Program {
 
   /** In a process group of its own, so that what it started goes with it. */
   constructor(t: TestContext, command: string, args: readonly string[], o: SpawnOptions = {}) {
-    this.child = spawn(command, [...args], { ...o, env: { ...process.env, ...o.env }, stdio: ['pipe', 'pipe', 'pipe'], detached: true })
+    this.child = spawn(command, [...args], { stdio: ['pipe', 'pipe', 'pipe'], ...o, env: { ...process.env, ...o.env }, detached: true })
     const { stdin, stdout, stderr } = this.child
     this.stdin = stdin as Writable
     this.stdout = stdout as Readable
