@@ -3,8 +3,8 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import * as tls from 'node:tls'
 import { invalidType, show, type TlsError } from './errors.js'
+import { nodeTls } from './node-tls.js'
 import { tlsError } from './verdict.js'
 
 /** PEM text, the path of a PEM file (any string without `-----BEGIN`), a `file:` URL, or PEM as bytes. */
@@ -152,7 +152,7 @@ export function systemAuthorities(environment: NodeJS.ProcessEnv = process.env):
     if (found.length > 0) return found
   }
   // Where the store is no file (macOS, Windows), newer Nodes can ask the system.
-  const ask = (tls as { getCACertificates?: (type: 'system') => string[] }).getCACertificates
+  const ask = (nodeTls() as { getCACertificates?: (type: 'system') => string[] }).getCACertificates
   const found = ask?.('system') ?? []
   if (found.length > 0) return found
   throw tlsError('MISSING_FILE', {}, `no system store found, looked in ${STORES.join(', ')}`)
@@ -176,7 +176,7 @@ export function loadRevocations(given: PemSource | readonly PemSource[] | undefi
     if (found.length === 0) throw badPem(name, 'there is no revocation list in it')
     for (const crl of found) {
       try {
-        tls.createSecureContext({ crl })
+        nodeTls().createSecureContext({ crl })
       } catch (error) {
         throw badPem(name, 'the revocation list cannot be read', error)
       }
@@ -191,17 +191,17 @@ export function checkCiphers(ciphers: string): void {
     const name = token.replace(/^[!+-]/, '')
     if (name === '' || name.startsWith('@')) continue
     // Node's own list names ciphers and kinds of them that its OpenSSL no longer has.
-    if (DEFAULTS.has(token)) continue
-    const known = name.startsWith('TLS_') ? tls.getCiphers().includes(name.toLowerCase()) : isCipher(name)
+    if ((defaults ??= new Set(nodeTls().DEFAULT_CIPHERS.split(':'))).has(token)) continue
+    const known = name.startsWith('TLS_') ? nodeTls().getCiphers().includes(name.toLowerCase()) : isCipher(name)
     if (!known) throw tlsError('UNKNOWN_CIPHER', {}, show(name))
   }
 }
 
-const DEFAULTS: ReadonlySet<string> = new Set(tls.DEFAULT_CIPHERS.split(':'))
+let defaults: ReadonlySet<string> | undefined
 
 function isCipher(name: string): boolean {
   try {
-    tls.createSecureContext({ ciphers: name, maxVersion: 'TLSv1.2' })
+    nodeTls().createSecureContext({ ciphers: name, maxVersion: 'TLSv1.2' })
     return true
   } catch {
     // OpenSSL's only answer to a name it does not know.

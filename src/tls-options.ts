@@ -2,12 +2,13 @@
 
 import { constants, randomBytes } from 'node:crypto'
 import { isIP } from 'node:net'
-import * as tls from 'node:tls'
+import type * as tls from 'node:tls'
 import { milliseconds, oneOf, wholeNumber } from './arguments.js'
 import type { Authorities, Identity, IdentityOptions, PemSource } from './credentials.js'
 import { checkCiphers, loadAuthorities, loadIdentity, loadRevocations } from './credentials.js'
 import { invalidType, OptionError, outOfRange, refuseUnknown } from './errors.js'
 import { referenceName } from './identity.js'
+import { nodeTls } from './node-tls.js'
 import { policyKey, SessionCache, sharedSessions } from './sessions.js'
 import { LIMITS } from './stream.js'
 import { tlsError } from './verdict.js'
@@ -158,13 +159,13 @@ function makeContext(
 ): tls.SecureContext {
   const { ca, crl, minVersion, maxVersion, ciphers } = settings
   try {
-    return tls.createSecureContext({
+    return nodeTls().createSecureContext({
       minVersion,
       maxVersion,
       ...(ca && trust && { ca }),
       ...(crl && trust && { crl }),
       // Versions below 1.2 need it: OpenSSL 3 refuses their hashes at its default level.
-      ...(ciphers !== undefined ? { ciphers } : minVersion < 'TLSv1.2' && { ciphers: `${tls.DEFAULT_CIPHERS}:@SECLEVEL=0` }),
+      ...(ciphers !== undefined ? { ciphers } : minVersion < 'TLSv1.2' && { ciphers: `${nodeTls().DEFAULT_CIPHERS}:@SECLEVEL=0` }),
       ...(identity && { cert: identity.chain, key: identity.key }),
       ...more,
     })

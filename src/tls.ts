@@ -5,7 +5,7 @@
 
 import { X509Certificate } from 'node:crypto'
 import type { EventEmitter } from 'node:events'
-import * as tls from 'node:tls'
+import type * as tls from 'node:tls'
 import { hasEngine } from './carriers/engine.js'
 import { TlsStream } from './carriers/handle.js'
 import { NativeTls, releasedSocket } from './carriers/native.js'
@@ -13,6 +13,7 @@ import { PortableTls } from './carriers/portable.js'
 import { refusePast, within } from './deadline.js'
 import type { Clock, StreamHandle } from './driver.js'
 import type { ErrorFacts, SocketError, TlsError } from './errors.js'
+import { nodeTls } from './node-tls.js'
 import type { SessionEntry } from './sessions.js'
 import type { Wait } from './stream.js'
 import { type ClientTls, canonicalSni, type ServerSettings, ServerTls } from './tls-options.js'
@@ -182,7 +183,7 @@ class Handshake {
 
   #connect(transport: never, { context, sni, alpn, sessions, sessionKey }: ClientTls): tls.TLSSocket {
     this.#offered = sessions?.take(sessionKey)
-    const socket = tls.connect({
+    const socket = nodeTls().connect({
       socket: transport,
       secureContext: context,
       // The judging is done below, at one place for full and resumed handshakes.
@@ -201,7 +202,7 @@ class Handshake {
   }
 
   #accept(transport: never, { context, alpn, clientCert, choose }: ServerSettings): tls.TLSSocket {
-    return new tls.TLSSocket(transport, {
+    return new (nodeTls().TLSSocket)(transport, {
       isServer: true,
       secureContext: context,
       requestCert: clientCert !== 'none',

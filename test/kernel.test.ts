@@ -49,7 +49,7 @@ describe('choosing the kernel driver', { skip }, () => {
       const network = new Network({ driver: kernel() })
       for (let quiet = 0; quiet < 20; quiet++) {
         await new Promise(setImmediate)
-        if (process.getActiveResourcesInfo().some((name) => name.startsWith('FSReq'))) quiet = 0
+        if (process.getActiveResourcesInfo().some((name) => /^(FSReq|FileHandle)/.test(name))) quiet = 0
       }
       const files = []
       const verbs = [() => network.listen('tcp://127.0.0.1:0'), () => network.bind('udp://127.0.0.1:0'), () => network.connect('tcp://127.0.0.1:1')]

@@ -4,7 +4,8 @@
  */
 
 import { EventEmitter } from 'node:events'
-import { TLSSocket } from 'node:tls'
+import type { TLSSocket } from 'node:tls'
+import { nodeTls } from '../node-tls.js'
 import { Broken, CODES, errorCode } from '../errors.js'
 
 /** A write in progress, as Node's handles know it; called back with a status unless it has no `oncomplete`. */
@@ -95,7 +96,7 @@ export function hasEngine(): boolean {
   if (RequestClass !== undefined) return RequestClass !== false
   RequestClass = false
   if ('bun' in process.versions || 'Deno' in globalThis) return false
-  const socket = new TLSSocket(new Stub(() => {}) as never, { isServer: false })
+  const socket = new (nodeTls().TLSSocket)(new Stub(() => {}) as never, { isServer: false })
   socket.on('error', () => {})
   const engine = engineOf(socket) as (Engine & { start(): void }) | undefined
   if (typeof engine?.bytesRead === 'number' && hasAll(engine, ENGINE_METHODS) && hasAll(engine._parent, PIPE_METHODS)) {
