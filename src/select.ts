@@ -6,6 +6,7 @@ import type { DatagramSocket } from './datagram.js'
 import { arm, systemClock, turn } from './deadline.js'
 import { again, Busy, Closed, CODES, DeadlineError, type ErrorFacts, invalidType, refuseUnknown, type SocketError } from './errors.js'
 import type { Owner } from './owner.js'
+import { ignore } from './settle.js'
 import type { Wait } from './stream.js'
 
 /** What can be selected. */
@@ -312,5 +313,3 @@ function weakly(entry: { news(): void }): () => void {
   const weak = new WeakRef(entry)
   return () => weak.deref()?.news()
 }
-
-function ignore(): void {}
