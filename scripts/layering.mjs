@@ -35,7 +35,7 @@ const CHOOSERS = ['network', 'interop']
 const STREAM_HANDLE = 'drivers/duplex'
 const STREAM_HANDLERS = ['carriers/portable']
 /** What drivers may import, besides each other. */
-const BELOW_DRIVERS = ['driver', 'address', 'errors', 'deadline', 'buffer']
+const BELOW_DRIVERS = ['driver', 'address', 'errors', 'deadline', 'buffer', 'builtin']
 /** Nothing in here imports anything of ours but the files after it; they are what everything stands on. */
 const FOUNDATIONS = {
   errors: [],

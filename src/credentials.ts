@@ -1,10 +1,10 @@
 /** Certificates, keys, authorities and revocation lists: read, checked, and refused with a code of their own. */
 
-import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
+import type { KeyObject, X509Certificate } from 'node:crypto'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { invalidType, show, type TlsError } from './errors.js'
-import { nodeTls } from './node-tls.js'
+import { nodeCrypto, nodeTls } from './builtin.js'
 import { tlsError } from './verdict.js'
 
 /** PEM text, the path of a PEM file (any string without `-----BEGIN`), a `file:` URL, or PEM as bytes. */
@@ -51,7 +51,7 @@ export function certificatesOf(pem: string, name: string): X509Certificate[] {
   if (found.length === 0) throw badPem(name, 'there is no certificate in it')
   return found.map((block, i) => {
     try {
-      return new X509Certificate(block)
+      return new (nodeCrypto().X509Certificate)(block)
     } catch (error) {
       throw badPem(name, `certificate ${i + 1} of ${found.length} cannot be read`, error)
     }
@@ -65,7 +65,7 @@ function privateKeyOf({ text: pem, name }: Material, passphrase: string | undefi
   const encrypted = text.includes('BEGIN ENCRYPTED') || text.includes('4,ENCRYPTED')
   if (encrypted && passphrase === undefined) throw tlsError('BAD_PASSPHRASE', {}, `${name} is encrypted and no passphrase was given`)
   try {
-    return createPrivateKey({ key: text, ...(passphrase !== undefined && { passphrase }) })
+    return nodeCrypto().createPrivateKey({ key: text, ...(passphrase !== undefined && { passphrase }) })
   } catch (error) {
     if (!isBase64(text)) throw badPem(name, 'the private key is damaged', error)
     if (encrypted) throw tlsError('BAD_PASSPHRASE', {}, name, error)

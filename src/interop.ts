@@ -2,7 +2,7 @@
 
 import { type AddressInfo, Socket } from 'node:net'
 import { Duplex } from 'node:stream'
-import { ReadableStream, WritableStream } from 'node:stream/web'
+import type { ReadableStream, WritableStream } from 'node:stream/web'
 import type { Address } from './address.js'
 import { milliseconds } from './arguments.js'
 import type { Connection } from './connection.js'
@@ -242,7 +242,7 @@ export function toReadableStream(connection: Connection): ReadableStream<Uint8Ar
     READABLES.delete(connection)
     claim?.release()
   }
-  const stream = new ReadableStream<Uint8Array>(
+  const stream = new globalThis.ReadableStream<Uint8Array>(
     {
       async pull(controller) {
         try {
@@ -271,7 +271,7 @@ export function toReadableStream(connection: Connection): ReadableStream<Uint8Ar
 export function toWritableStream(connection: Connection): WritableStream<Bytes | string> {
   const known = WRITABLES.get(connection)
   if (known !== undefined) return known
-  const stream = new WritableStream<Bytes | string>({
+  const stream = new globalThis.WritableStream<Bytes | string>({
     write: (chunk) => connection.write(chunk),
     close: () => connection.end(),
     abort: (reason) => connection.abort(reason),

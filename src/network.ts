@@ -37,7 +37,7 @@ import { Connection } from './connection.js'
 import type { DatagramSocket } from './datagram.js'
 import { refusePast, spanning, systemClock } from './deadline.js'
 import type { Clock, Driver, ListenSettings, StreamSettings } from './driver.js'
-import { kernel } from './drivers/kernel.js'
+import { kernelLater } from './drivers/kernel-later.js'
 import { node } from './drivers/node.js'
 import {
   AddressError,
@@ -386,7 +386,7 @@ export class Network extends Owner {
 function chosenDriver(): Driver {
   const name = process.env['FAIRLEAD_DRIVER'] ?? 'node'
   if (name === 'node' || name === '') return node()
-  if (name === 'kernel') return kernel()
+  if (name === 'kernel') return kernelLater()
   throw new SystemFailure('UNSUPPORTED', `FAIRLEAD_DRIVER must be node or kernel, got ${show(name)}${suggestion(name, ['node', 'kernel'])}`)
 }
 

@@ -4,7 +4,7 @@
  * again each time.
  */
 
-import { createHash } from 'node:crypto'
+import { nodeCrypto } from './builtin.js'
 
 /** One session with the certificates it was verified with. */
 export interface SessionEntry {
@@ -66,5 +66,5 @@ export const sharedSessions: SessionCache = new SessionCache()
 
 /** A key that differs when any of the settings does. */
 export function policyKey(settings: object): string {
-  return createHash('sha256').update(JSON.stringify(settings)).digest('base64')
+  return nodeCrypto().createHash('sha256').update(JSON.stringify(settings)).digest('base64')
 }

@@ -1,6 +1,5 @@
 /** The settings of TLS, checked and loaded once, for many handshakes. */
 
-import { constants, randomBytes } from 'node:crypto'
 import { isIP } from 'node:net'
 import type * as tls from 'node:tls'
 import { milliseconds, oneOf, wholeNumber } from './arguments.js'
@@ -8,7 +7,7 @@ import type { Authorities, Identity, IdentityOptions, PemSource } from './creden
 import { checkCiphers, loadAuthorities, loadIdentity, loadRevocations } from './credentials.js'
 import { invalidType, OptionError, outOfRange, refuseUnknown } from './errors.js'
 import { referenceName } from './identity.js'
-import { nodeTls } from './node-tls.js'
+import { nodeCrypto, nodeTls } from './builtin.js'
 import { policyKey, SessionCache, sharedSessions } from './sessions.js'
 import { LIMITS } from './stream.js'
 import { tlsError } from './verdict.js'
@@ -225,7 +224,7 @@ export function prepareClient(o: ClientTlsOptions, target: ClientTarget = {}): C
     verify,
     serverName,
     sni: serverName !== undefined && isIP(serverName) === 0 ? serverName : undefined,
-    context: makeContext(settings, identity, { secureOptions: constants.SSL_OP_NO_RENEGOTIATION }, true),
+    context: makeContext(settings, identity, { secureOptions: nodeCrypto().constants.SSL_OP_NO_RENEGOTIATION }, true),
     sessions: sessions === true ? sharedSessions : sessions === false ? undefined : sessions,
     sessionKey: policyKey({
       verify,
@@ -295,6 +294,8 @@ export class ServerTls {
     refuseUnknown(o, SERVER_TLS_OPTIONS, 'tls')
     const prepared = check(o, this.#handshakeTimeout)
     const { sni } = o
+    const { constants, randomBytes } = nodeCrypto()
+    const { SSL_OP_NO_RENEGOTIATION, SSL_OP_NO_TICKET } = constants
     const clientCert = oneOf('clientCert', o.clientCert ?? 'none', CLIENT_CERT)
     const settings = contextSettings(o)
     const identity = loadIdentity(o, '')
@@ -304,7 +305,7 @@ export class ServerTls {
     const policy = policyKey({ settings, clientCert, pins: o.pins, depth: o.depth, alpn: o.alpn })
     const tickets = this.#tickets?.policy === policy ? this.#tickets : { policy, keys: randomBytes(48), id: policy.slice(0, 32) }
     const more: tls.SecureContextOptions = {
-      secureOptions: constants.SSL_OP_NO_RENEGOTIATION | (resume ? 0 : constants.SSL_OP_NO_TICKET),
+      secureOptions: SSL_OP_NO_RENEGOTIATION | (resume ? 0 : SSL_OP_NO_TICKET),
       sessionIdContext: tickets.id,
       ticketKeys: tickets.keys,
       honorCipherOrder: true,

@@ -3,9 +3,10 @@
  * and the records; verification, sessions, ends and deadlines are decided here.
  */
 
-import { X509Certificate } from 'node:crypto'
+import type { X509Certificate } from 'node:crypto'
 import type { EventEmitter } from 'node:events'
 import type * as tls from 'node:tls'
+import { nodeCrypto, nodeTls } from './builtin.js'
 import { hasEngine } from './carriers/engine.js'
 import { TlsStream } from './carriers/handle.js'
 import { NativeTls, releasedSocket } from './carriers/native.js'
@@ -13,7 +14,6 @@ import { PortableTls } from './carriers/portable.js'
 import { refusePast, within } from './deadline.js'
 import type { Clock, StreamHandle } from './driver.js'
 import type { ErrorFacts, SocketError, TlsError } from './errors.js'
-import { nodeTls } from './node-tls.js'
 import type { SessionEntry } from './sessions.js'
 import type { Wait } from './stream.js'
 import { type ClientTls, canonicalSni, type ServerSettings, ServerTls } from './tls-options.js'
@@ -241,7 +241,7 @@ class Handshake {
 
   #judgeServer(socket: tls.TLSSocket, { verify, serverName, depth, sni }: ClientTls): void {
     const offered = socket.isSessionReused() ? this.#offered : undefined
-    const chain = offered ? offered.chain.map((raw) => new X509Certificate(raw)) : chainOf(socket)
+    const chain = offered ? offered.chain.map((raw) => new (nodeCrypto().X509Certificate)(raw)) : chainOf(socket)
     const failure = offered ? offered.failure : opensslVerdict(socket.authorizationError)
     const facts = this.#facts
     const error = judgeChain({ failure, chain, depth, host: serverName }, facts) ?? judgeName(chain, serverName, facts)

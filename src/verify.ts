@@ -1,7 +1,8 @@
 /** Judging the peer of a handshake, full or resumed: chain and dates, depth, name, pins. */
 
-import { X509Certificate } from 'node:crypto'
+import type { X509Certificate } from 'node:crypto'
 import type { DetailedPeerCertificate, TLSSocket } from 'node:tls'
+import { nodeCrypto } from './builtin.js'
 import { type ErrorFacts, printable, type TlsError } from './errors.js'
 import { describeNames, matchesIdentity } from './identity.js'
 import { tlsError, verifyFailure } from './verdict.js'
@@ -16,7 +17,7 @@ export function chainOf(socket: TLSSocket): X509Certificate[] {
   // Newer runtimes give the objects; the legacy form has the bytes everywhere.
   let detailed: DetailedPeerCertificate | undefined = socket.getPeerCertificate(true)
   while (detailed?.raw !== undefined && chain.length < LONGEST_CHAIN) {
-    chain.push(new X509Certificate(detailed.raw))
+    chain.push(new (nodeCrypto().X509Certificate)(detailed.raw))
     const above: DetailedPeerCertificate | undefined = detailed.issuerCertificate
     // A root is above itself.
     if (above?.raw?.equals(detailed.raw)) break

@@ -3,7 +3,8 @@
  * of it: text forms of names have been forged (CVE-2021-44532, CVE-2021-44533).
  */
 
-import { createHash, type X509Certificate } from 'node:crypto'
+import type { X509Certificate } from 'node:crypto'
+import { nodeCrypto } from './builtin.js'
 import { ipText } from './address.js'
 import { printable } from './errors.js'
 
@@ -125,7 +126,8 @@ export function shownNames({ dns, ips }: AlternativeNames): string[] {
 
 /** SHA-256 of the SubjectPublicKeyInfo, base64 (RFC 7469). */
 export function pinOf(certificate: X509Certificate): string {
-  return createHash('sha256')
+  return nodeCrypto()
+    .createHash('sha256')
     .update(certificate.publicKey.export({ type: 'spki', format: 'der' }))
     .digest('base64')
 }

@@ -45,8 +45,7 @@ describe('choosing the kernel driver', { skip }, () => {
     const program = `
       import { closeSync, openSync } from 'node:fs'
       import { Network } from 'fairlead'
-      import { kernel } from 'fairlead/kernel'
-      const network = new Network({ driver: kernel() })
+      const network = new Network()
       for (let quiet = 0; quiet < 20; quiet++) {
         await new Promise(setImmediate)
         if (process.getActiveResourcesInfo().some((name) => /^(FSReq|FileHandle)/.test(name))) quiet = 0
@@ -70,9 +69,33 @@ describe('choosing the kernel driver', { skip }, () => {
       {
         encoding: 'utf8',
         cwd: new URL('.', import.meta.url),
+        env: { ...process.env, FAIRLEAD_DRIVER: 'kernel' },
       },
     )
     assert.equal(limited.stdout + limited.stderr, 'EMFILE EMFILE EMFILE open open ECONNREFUSED\n')
+  })
+
+  test('where it cannot be used, whoever opens a socket is told so', () => {
+    const program = `
+      import { Network } from 'fairlead'
+      Object.defineProperty(process, 'platform', { value: 'plan9' })
+      const network = new Network()
+      const late = new AbortController()
+      const verbs = [
+        () => network.connect('tcp://127.0.0.1:1'),
+        () => network.connect('tcp://127.0.0.1:1', { signal: late.signal }),
+        () => network.listen('tcp://127.0.0.1:0'),
+        () => network.bind('udp://127.0.0.1:0'),
+        () => network.connect({ fd: 0 }),
+        () => network.listen({ fd: 0 }),
+        () => network.bind({ fd: 0 }),
+      ]
+      const told = verbs.map((verb) => verb().then(() => 'open', ({ code, message }) => code + ' ' + /this is plan9/.test(message)))
+      late.abort()
+      for (const one of told) console.log(await one)
+      console.log(network.driver.name, network.driver.guarantees.descriptors, await network.connect('tcp://127.0.0.1:1').catch(({ code }) => code))`
+    const refused = Array.from({ length: 7 }, (_, i) => (i === 1 ? 'CANCELLED false' : 'UNSUPPORTED true'))
+    assert.equal(run(program, { FAIRLEAD_DRIVER: 'kernel' }), `${refused.join('\n')}\nkernel true UNSUPPORTED\n`)
   })
 
   test('one for all networks of a thread', () => {

@@ -5,7 +5,7 @@
 
 import { EventEmitter } from 'node:events'
 import type { TLSSocket } from 'node:tls'
-import { nodeTls } from '../node-tls.js'
+import { nodeTls } from '../builtin.js'
 import { Broken, CODES, errorCode } from '../errors.js'
 
 /** A write in progress, as Node's handles know it; called back with a status unless it has no `oncomplete`. */

@@ -8,9 +8,10 @@
  * below it is used instead, which says at once whether the system took a datagram; everything else goes the public way.
  */
 
-import { type BindOptions, createSocket, type RemoteInfo, type Socket, type SocketOptions } from 'node:dgram'
+import type { BindOptions, RemoteInfo, Socket, SocketOptions } from 'node:dgram'
 import { getSystemErrorName } from 'node:util'
 import type { Address, IpAddress } from '../address.js'
+import { nodeDgram } from '../builtin.js'
 import type { BindSettings, DatagramHandle, OptionHandle, RawDatagram, StreamEvents } from '../driver.js'
 import { datagramOptions, interfaceFor, MADE_WITH } from './datagram-options.js'
 import { addressFrom, hostFor } from './node-address.js'
@@ -81,7 +82,7 @@ export async function adopt(fd: number, family: Address['family'], connected: bo
 
 function newSocket(overIpv6: boolean, o: Omit<SocketOptions, 'type' | 'lookup'> & { reusePort?: boolean }): Socket {
   const lookup = literally as unknown as NonNullable<SocketOptions['lookup']>
-  return createSocket({ ...o, type: overIpv6 ? 'udp6' : 'udp4', lookup })
+  return nodeDgram().createSocket({ ...o, type: overIpv6 ? 'udp6' : 'udp4', lookup })
 }
 
 /** `exclusive`: in a cluster worker the descriptor would otherwise live in the primary. */

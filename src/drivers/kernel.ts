@@ -4,10 +4,10 @@
  * @module
  */
 
-import type { Driver } from '../driver.js'
 import { SystemFailure } from '../errors.js'
 import { driverOn } from './kernel-driver.js'
 import { foreign } from './kernel-foreign.js'
+import type { KernelDriver } from './kernel-later.js'
 import { Poll } from './kernel-poll.js'
 import { systemOf } from './kernel-system.js'
 
@@ -26,7 +26,7 @@ import { systemOf } from './kernel-system.js'
  *
  * @throws `SystemFailure` (`UNSUPPORTED`) with what is missing: Linux, x86-64 or arm64, a way to call foreign functions
  */
-export function kernel(): Driver {
+export function kernel(): KernelDriver {
   shared ??= driverOn(
     new Poll(systemOf(foreign((what) => new SystemFailure('UNSUPPORTED', `the kernel driver cannot be used here: ${what}`)))),
   )
@@ -34,4 +34,4 @@ export function kernel(): Driver {
 }
 
 /** One for all networks of a thread: its sockets wake the event loop once, whoever they belong to. */
-let shared: Driver | undefined
+let shared: KernelDriver | undefined
