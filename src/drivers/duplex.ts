@@ -18,10 +18,10 @@ import { refusal } from './refusal.js'
 export const PIECE: number = 64 * 1024
 const SMALL = 4 * 1024
 /**
- * A stream of small chunks is better off reading into {@link SLAB} and copying out, one of large chunks with those that the
- * runtime allocates: a copy of 16 KiB costs more than it saves on newer Nodes. There is no way back from the slab.
+ * A stream that lives for more than so many chunks is better off reading into {@link SLAB} and copying out: the runtime
+ * allocates 64 KiB for each read and gives back what is not needed, which costs more than the copy of 16 KiB.
  */
-const SMALL_IN_A_ROW = 8
+const MANY_CHUNKS = 8
 const NEVER = -(2 ** 30)
 
 let spareSmall: Buffer | undefined
@@ -94,8 +94,8 @@ export class DuplexHandle implements StreamHandle {
   #slab: Buffer | undefined
   #destroyed = false
   #wrote = false
-  /** Small chunks in a row; below zero once the stream reads into the slab, or cannot. */
-  #small = 0
+  /** Chunks until now; below zero once the stream reads into the slab, or cannot. */
+  #chunks = 0
   /** One function for every write: Node batches the callbacks of writes that share it. */
   #written: ((error?: Error | null) => void) | undefined
   #shutdownDone: ((error?: unknown) => void) | undefined
@@ -149,7 +149,7 @@ export class DuplexHandle implements StreamHandle {
     const stream = this.#stream
     const busy = stream.readableLength > 0 || stream.writableLength > 0 || this.#inFlight > 0
     if (busy || stream.destroyed || stream.errored || stream.writableEnded || internals(stream)._readableState?.ended) return
-    this.#small = NEVER
+    this.#chunks = NEVER
     const direct = this.#hooks.direct?.(stream, DuplexHandle.#take)
     if (direct === undefined) return
     this.#stream = direct
@@ -197,7 +197,7 @@ export class DuplexHandle implements StreamHandle {
 
   #onData(chunk: Buffer): void {
     if (this.#destroyed) return
-    this.#small = chunk.length < SMALL ? this.#small + 1 : 0
+    this.#chunks++
     this.#held = own(chunk)
     this.#events?.readable()
     if (this.#held !== undefined && !this.#paused) {
@@ -270,7 +270,7 @@ export class DuplexHandle implements StreamHandle {
     const held = this.#held
     if (held === undefined) {
       // Whoever brings memory of its own wants nothing allocated.
-      if (this.#small >= 0) this.#small = SMALL_IN_A_ROW
+      if (this.#chunks >= 0) this.#chunks = MANY_CHUNKS
       return this.#nothing()
     }
     const count = Math.min(held.length, into.length)
@@ -283,7 +283,7 @@ export class DuplexHandle implements StreamHandle {
   #nothing(): null | undefined {
     if (this.#over === null) return null
     if (this.#over !== undefined) throw this.#over.error
-    if (this.#small >= SMALL_IN_A_ROW) this.#goDirect()
+    if (this.#chunks >= MANY_CHUNKS) this.#goDirect()
     if (this.#paused && !this.#destroyed) {
       this.#paused = false
       this.#stream.resume()
