@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { exportsOf } from './support/door.js'
@@ -89,6 +89,26 @@ describe('the packed package', () => {
 
   test('imports on its own, prints nothing and lets the process end', () => {
     assert.equal(run(process.execPath, ['--input-type=module', '--eval', "await import('fairlead')"]), '')
+  })
+
+  test('loads few files, and no module of Node’s that is costly and often not needed', () => {
+    const found = new Set<string>()
+    const follow = (file: string): void => {
+      if (found.has(file)) return
+      found.add(file)
+      for (const [, to] of readFileSync(file, 'utf8').matchAll(/^(?:import|export) (?:[^'"();]*? from )?'(\.{1,2}\/[^']+)'/gm)) {
+        follow(join(dirname(file), to as string))
+      }
+    }
+    follow(join(installed, 'dist/index.js'))
+    assert.deepEqual(
+      [...found].map((file) => relative(installed, file)),
+      ['dist/index.js', 'dist/chunks/core.js'],
+    )
+    const program = "import 'fairlead'; console.log(process.moduleLoadList.join())"
+    const loaded = new Set(run(process.execPath, ['--input-type=module', '-e', program]).trim().split(','))
+    assert.ok(loaded.has('NativeModule net'))
+    for (const name of ['tls', 'crypto', 'dgram']) assert.ok(!loaded.has(`NativeModule ${name}`), name)
   })
 
   test('loads none of its dependencies before they are needed', () => {
