@@ -2,9 +2,9 @@
 
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { type Address, codecs, type Connection, listen } from 'fairlead'
+import { standIn } from './child.js'
 
 /** Bytes asked for at once. */
 const MOST = 1_024
@@ -138,31 +138,14 @@ export function hasErlang(): boolean {
   return process.platform === 'linux' && spawnSync('escript', [], { stdio: 'ignore' }).error === undefined
 }
 
-/** The process that serves in place of this one. */
-let instead: string | undefined
-
 /** Its input is a pipe of this process, with which it ends. */
 async function original(): Promise<number> {
   const script = fileURLToPath(new URL('../../bench/echo.escript', import.meta.url))
   const { stdout } = spawn('escript', [script], { stdio: ['pipe', 'pipe', 'inherit'] })
   const [line] = (await once(stdout, 'data')) as [Buffer]
   const [port, pid] = line.toString().trim().split(' ')
-  instead = pid
+  standIn(pid)
   return Number(port)
-}
-
-/** The kernel counts in hundredths of a second (`USER_HZ`). */
-const TICK = 10_000
-
-/** Microseconds of processor time of what serves, all threads counted. */
-export function processorTime(): number {
-  if (instead === undefined) {
-    const { user, system } = process.cpuUsage()
-    return user + system
-  }
-  // Fields 14 and 15 of proc_pid_stat(5); the second may have blanks of its own.
-  const fields = readFileSync(`/proc/${instead}/stat`, 'latin1').split(') ').at(-1)?.split(' ') ?? []
-  return (Number(fields[11]) + Number(fields[12])) * TICK
 }
 
 /** 10 kB of what a MUD tells another: strings that need escapes, ints and floats, lists in lists. */

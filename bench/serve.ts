@@ -10,7 +10,7 @@ import { once } from 'node:events'
 import net, { type AddressInfo } from 'node:net'
 import { createInterface } from 'node:readline'
 import tls from 'node:tls'
-import { codecs, type Connection, type DatagramSocket, Network, type NetworkOptions } from 'fairlead'
+import type { Connection, DatagramSocket, Network, NetworkOptions } from 'fairlead'
 
 const MEBI = 1 << 20
 const CHUNK = new Uint8Array(64 * 1024).fill(97)
@@ -105,6 +105,7 @@ const handlers: Record<string, (connection: Connection) => Promise<unknown>> = {
     }
   },
   'framed echo': async (connection) => {
+    const { codecs } = await import('fairlead')
     const messages = connection.frames(codecs.lengthPrefixed())
     for (let message = await messages.receive(); message !== null; message = await messages.receive()) await messages.send(message)
   },
@@ -151,7 +152,9 @@ async function drivers(): Promise<NetworkOptions> {
   return { driver: kernel() }
 }
 
+/** Loaded here: a server of `node:net` has nothing of the package in its heap. */
 async function ours(): Promise<number> {
+  const { Network } = await import('fairlead')
   const network = new Network(await drivers())
   if (mode.startsWith('udp')) return ourDatagrams(network)
   const handler = handlers[`${way.replace(' truncation', '')} ${mode}`] as (connection: Connection) => Promise<unknown>
