@@ -20,7 +20,6 @@ const OVER: IteratorReturnResult<undefined> = Object.freeze({ done: true, value:
  */
 export class Steps<T> implements AsyncIterableIterator<T>, Pending {
   resolve!: (value: never) => void
-  #reject!: (error: unknown) => void
   disarm: (() => void) | undefined
   readonly #slot: ReaderSlot
   readonly #of: Steppable<T>
@@ -46,7 +45,6 @@ export class Steps<T> implements AsyncIterableIterator<T>, Pending {
     if (this.#state === 'stepping') return Promise.reject(this.#slot.inUse(this.op))
     const promise = new Promise<IteratorResult<T>>(capture)
     this.resolve = captured.resolve
-    this.#reject = captured.reject
     try {
       if (this.#state === 'fresh') this.#slot.occupy(this.op)
       this.#state = 'stepping'
@@ -72,7 +70,8 @@ export class Steps<T> implements AsyncIterableIterator<T>, Pending {
     const isEnd = goesOn && error instanceof Closed
     if (this.#state !== 'fresh') this.#leave(goesOn && !isEnd ? 'fresh' : 'done')
     if (isEnd) this.resolve(OVER as never)
-    else this.#reject(error)
+    // Most loops wait for most of their lives, and one function to settle a promise is less to keep than two.
+    else this.resolve(Promise.reject(error) as never)
   }
 
   return(): Promise<IteratorResult<T>> {
