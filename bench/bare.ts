@@ -1,7 +1,7 @@
 /** What others are measured against: the same in plain Node. Nothing of the package is loaded beside them. */
 
 import net, { type AddressInfo } from 'node:net'
-import tls, { type TlsOptions } from 'node:tls'
+import type { TlsOptions } from 'node:tls'
 
 function portOf(server: net.Server): Promise<number> {
   return new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve((server.address() as AddressInfo).port)))
@@ -23,5 +23,8 @@ async function forAwait(socket: net.Socket): Promise<void> {
 export const bareServers: Record<string, (credentials: TlsOptions) => Promise<number>> = {
   'node:net data': () => portOf(net.createServer({ noDelay: true }, onData)),
   'node:net for await': () => portOf(net.createServer({ noDelay: true }, forAwait)),
-  'node:tls data': (credentials) => portOf(tls.createServer({ noDelay: true, ...credentials }, onData)),
+  'node:tls data': async (credentials) => {
+    const { createServer } = await import('node:tls')
+    return portOf(createServer({ noDelay: true, ...credentials }, onData))
+  },
 }
