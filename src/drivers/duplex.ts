@@ -6,7 +6,8 @@
  *
  * Writing: the platform keeps a reference to what it could not send at once and does not say how much that was. What is
  * written is therefore copied into a slab first, which is free again at once in the usual case that the system took it
- * all; the caller's memory is never in the platform's hands.
+ * all; the caller's memory is never in the platform's hands. Large pieces are offered to the system itself before, where
+ * that can be done, and only what it does not take is copied.
  */
 
 import type { Duplex } from 'node:stream'
@@ -55,6 +56,8 @@ export interface DuplexHooks {
   direct?(stream: Duplex, take: (count: number) => boolean): Duplex | undefined
   /** A write without a callback costs no turn of Node's tick queue; this stream says at once how a write went. */
   readonly prompt?: boolean
+  /** Offers bytes to the system, in front of which there are none: how many it took at once. Throws why it takes none any more. */
+  offer?(stream: Duplex, data: Uint8Array): number
   /** The descriptor of the socket, where the runtime tells. */
   descriptor?(stream: Duplex): number | undefined
   /** The options of the socket; `current` is the stream that has it now. */
@@ -92,6 +95,8 @@ export class DuplexHandle implements StreamHandle {
   #writeError: unknown
   #inFlight = 0
   #slab: Buffer | undefined
+  /** What was written last went through at once; while it does not, a piece of it would, and that is no gain. */
+  #flows = true
   #destroyed = false
   #wrote = false
   /** Chunks until now; below zero once the stream reads into the slab, or cannot. */
@@ -295,10 +300,26 @@ export class DuplexHandle implements StreamHandle {
     if (this.#writeError !== undefined) throw this.#writeError
     if (this.#inFlight > 0 || this.#destroyed) return 0
     const size = Math.min(data.length, PIECE)
-    const slab = borrow(size)
-    slab.set(size === data.length ? data : data.subarray(0, size))
-    this.#hand(slab, size)
+    const taken = size > SMALL && this.#flows ? this.#offer(size === data.length ? data : data.subarray(0, size)) : 0
+    if (taken === size) return size
+    const slab = borrow(size - taken)
+    slab.set(taken === 0 && size === data.length ? data : data.subarray(taken, size))
+    this.#hand(slab, size - taken)
     return size
+  }
+
+  #offer(data: Uint8Array): number {
+    const { offer } = this.#hooks
+    const stream = this.#stream
+    if (offer === undefined || stream.writableLength > 0 || stream.writableCorked > 0 || stream.writableEnded) return 0
+    try {
+      const taken = offer(stream, data)
+      if (taken > 0) this.#wrote = true
+      return taken
+    } catch (error) {
+      this.#writeError = error
+      throw error
+    }
   }
 
   writev(data: readonly Uint8Array[]): number {
@@ -327,7 +348,8 @@ export class DuplexHandle implements StreamHandle {
     if (prompt) stream.write(lastCut)
     else stream.write(lastCut, (this.#written ??= (error) => this.#onWritten(error)))
     // Node counts a write the system took at once as done before `write` returns.
-    if (stream.writableLength === 0 && !stream.errored) return giveBack(slab)
+    this.#flows = stream.writableLength === 0 && !stream.errored
+    if (this.#flows) return giveBack(slab)
     this.#slab = slab
     this.#inFlight = size
     // An empty write behind the one that did not go through at once tells when, or why not.
