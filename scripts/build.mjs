@@ -10,7 +10,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join, relative, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { rollup } from 'rollup'
+import { rollup } from '@rollup/wasm-node'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const test = process.argv[2] === 'test'
