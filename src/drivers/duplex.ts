@@ -19,10 +19,11 @@ import { refusal } from './refusal.js'
 export const PIECE: number = 64 * 1024
 const SMALL = 4 * 1024
 /**
- * A stream that lives for more than so many chunks is better off reading into {@link SLAB} and copying out: the runtime
- * allocates 64 KiB for each read and gives back what is not needed, which costs more than the copy of 16 KiB.
+ * A stream of small chunks is better off reading into {@link SLAB} and copying out, one of large chunks with those that the
+ * runtime allocates: a copy of 16 KiB costs more than it saves on Node 26, and less on Node 20. There is no way back from the slab.
  */
-const MANY_CHUNKS = 8
+const SMALL_IN_A_ROW = 8
+const COPIED = Number(process.versions.node.split('.')[0]) < 22 ? Number.POSITIVE_INFINITY : SMALL
 const NEVER = -(2 ** 30)
 
 let spareSmall: Buffer | undefined
@@ -99,8 +100,8 @@ export class DuplexHandle implements StreamHandle {
   #flows = true
   #destroyed = false
   #wrote = false
-  /** Chunks until now; below zero once the stream reads into the slab, or cannot. */
-  #chunks = 0
+  /** Small chunks in a row; below zero once the stream reads into the slab, or cannot. */
+  #small = 0
   /** One function for every write: Node batches the callbacks of writes that share it. */
   #written: ((error?: Error | null) => void) | undefined
   #shutdownDone: ((error?: unknown) => void) | undefined
@@ -154,7 +155,7 @@ export class DuplexHandle implements StreamHandle {
     const stream = this.#stream
     const busy = stream.readableLength > 0 || stream.writableLength > 0 || this.#inFlight > 0
     if (busy || stream.destroyed || stream.errored || stream.writableEnded || internals(stream)._readableState?.ended) return
-    this.#chunks = NEVER
+    this.#small = NEVER
     const direct = this.#hooks.direct?.(stream, DuplexHandle.#take)
     if (direct === undefined) return
     this.#stream = direct
@@ -202,7 +203,7 @@ export class DuplexHandle implements StreamHandle {
 
   #onData(chunk: Buffer): void {
     if (this.#destroyed) return
-    this.#chunks++
+    this.#small = chunk.length < COPIED ? this.#small + 1 : 0
     this.#held = own(chunk)
     this.#events?.readable()
     if (this.#held !== undefined && !this.#paused) {
@@ -275,7 +276,7 @@ export class DuplexHandle implements StreamHandle {
     const held = this.#held
     if (held === undefined) {
       // Whoever brings memory of its own wants nothing allocated.
-      if (this.#chunks >= 0) this.#chunks = MANY_CHUNKS
+      if (this.#small >= 0) this.#small = SMALL_IN_A_ROW
       return this.#nothing()
     }
     const count = Math.min(held.length, into.length)
@@ -288,7 +289,7 @@ export class DuplexHandle implements StreamHandle {
   #nothing(): null | undefined {
     if (this.#over === null) return null
     if (this.#over !== undefined) throw this.#over.error
-    if (this.#chunks >= MANY_CHUNKS) this.#goDirect()
+    if (this.#small >= SMALL_IN_A_ROW) this.#goDirect()
     if (this.#paused && !this.#destroyed) {
       this.#paused = false
       this.#stream.resume()
